@@ -1,0 +1,99 @@
+//! A ThinLTO compile: clang, then the record on what it wrote.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use crate::Failure;
+use crate::dispatch::{self, Tool};
+use crate::invocation::clang::Compile;
+use crate::object::record::Record;
+use crate::object::{module, wrapper};
+use crate::sys::{child, commit};
+use crate::tool;
+
+/// Runs the compile and attaches the record to its objects.
+///
+/// # Errors
+/// thinshim's own failures; clang's are its exit status.
+pub fn run(call: &Tool, compile: &Compile) -> Result<ExitCode, Failure> {
+    refuse_outer_ccache()?;
+    let program = dispatch::program(call)?;
+    let mut command = Command::new(&program);
+    command.args(&call.command[1..]).args(&call.args);
+    let status = child::run(&mut command).map_err(|error| {
+        Failure::new(format!("compile: cannot run {}: {error}", program.display()))
+    })?;
+    if status.success() {
+        for output in &compile.outputs {
+            attach(output, compile)?;
+        }
+    }
+    Ok(child::end_as(status))
+}
+
+/// A ccache *outside* thinshim takes thinshim for the compiler: it would hand out objects without
+/// noticing that clang has changed.
+fn refuse_outer_ccache() -> Result<(), Failure> {
+    let parent = fs::read_link(format!("/proc/{}/exe", nix::unistd::getppid()));
+    let outer = parent.is_ok_and(|exe| {
+        let name = tool::base_name(exe.as_os_str());
+        name == "ccache" || name == "sccache"
+    });
+    if outer {
+        return Err(Failure::new(
+            "compile: ccache calls thinshim, so it cannot see which clang compiles; \
+             put thinshim first: CC=\"thinshim ccache clang\"",
+        ));
+    }
+    Ok(())
+}
+
+/// Wraps the bitcode at `output` and puts the record behind it. What is not bitcode (the object of
+/// an assembler file, `/dev/null`) stays as it is.
+fn attach(output: &Path, compile: &Compile) -> Result<(), Failure> {
+    let fail = |what: &str, error: &dyn std::fmt::Display| {
+        Failure::new(format!("compile: cannot {what} {}: {error}", output.display()))
+    };
+    match fs::metadata(output) {
+        Ok(meta) if meta.is_file() => {}
+        _ => return Ok(()),
+    }
+    let file = fs::read(output).map_err(|error| fail("read", &error))?;
+    let Some(parts) = wrapper::split(&file) else { return Ok(()) };
+    let Some(header) = wrapper::header(parts.bitcode.len()) else { return Ok(()) };
+    let mut record = Record {
+        options: compile.options.clone(),
+        search_paths: Vec::new(),
+        doubt: compile.doubt.clone(),
+    };
+    match module::facts(parts.bitcode, true) {
+        Ok(facts) if facts.asm_files => {
+            record.search_paths = absolute(&compile.search_paths)
+                .map_err(|error| fail("name the search paths of", &error))?;
+        }
+        Ok(_) => {}
+        Err(_) => record.doubt = Some(OsString::from("bitcode that thinshim cannot read")),
+    }
+    commit::replace(output, |to| {
+        to.write_all(&header)?;
+        to.write_all(parts.bitcode)?;
+        to.write_all(&record.to_bytes())
+    })
+    .map_err(|error| fail("write the record to", &error))
+}
+
+/// The search paths as the compile saw them, and its working directory, where assembly looks
+/// first.
+fn absolute(paths: &[OsString]) -> std::io::Result<Vec<OsString>> {
+    let here: PathBuf = std::env::current_dir()?;
+    let mut absolute = vec![here.clone().into_os_string()];
+    for path in paths.iter().filter(|path| !path.as_bytes().starts_with(b"=")) {
+        let path: &OsStr = path;
+        absolute.push(here.join(path).into_os_string());
+    }
+    Ok(absolute)
+}

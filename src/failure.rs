@@ -1,0 +1,32 @@
+//! thinshim's own failures: one reserved exit status, one sentence for the user.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// The exit status of thinshim's own failures. Compilers and linkers stay far below it.
+pub const STATUS: u8 = 120;
+
+/// A failure of thinshim's own: says the step, the file and the next thing to try.
+#[derive(Debug)]
+pub struct Failure(String);
+
+impl Failure {
+    /// A failure, told in one sentence without a full stop.
+    pub fn new(sentence: impl Into<String>) -> Self {
+        Failure(sentence.into())
+    }
+
+    /// Prints the failure and gives the reserved status.
+    pub fn report(&self) -> ExitCode {
+        eprintln!("thinshim: error: {}", self.0);
+        ExitCode::from(STATUS)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Failure {}

@@ -1,0 +1,169 @@
+//! Back-end options: picked out of a compile's command line, and checked again where they come
+//! out of an object.
+//!
+//! Both ways go through the same table. What passes can change code generation and nothing else:
+//! it names no program, plugin, configuration or output.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use super::table::{Fate, is_plain};
+use super::{Item, items};
+
+/// An option that may not, or cannot safely, reach a back end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused(pub OsString);
+
+/// The back-end options among a compile's arguments, in order.
+///
+/// # Errors
+/// [`Refused`] with the first option that may change code generation in a way nobody here
+/// understands.
+pub fn back_end_options(args: &[OsString]) -> Result<Vec<OsString>, Refused> {
+    let mut options = Vec::new();
+    let mut cc1_pending = Cc1Pending::None;
+    for item in items(args) {
+        let Some(row) = item.row else { continue };
+        let keep = match row.fate {
+            Fate::CodeGen => true,
+            Fate::Llvm => keep_llvm(item.value)?,
+            Fate::Cc1 => keep_cc1(&mut cc1_pending, &item)?,
+            Fate::Assembler => keep_assembler(&item)?,
+            Fate::Doubt => return Err(Refused(item.words[0].clone())),
+            _ => false,
+        };
+        if keep {
+            options.extend_from_slice(item.words);
+        }
+    }
+    Ok(options)
+}
+
+/// Checks options that come out of an object: every word must be one that
+/// [`back_end_options`] would have recorded.
+///
+/// # Errors
+/// [`Refused`] with the first word that would not.
+pub fn check(options: &[OsString]) -> Result<(), Refused> {
+    let kept = back_end_options(options)?;
+    match options.iter().zip(kept.iter().map(Some).chain(std::iter::repeat(None))).find(
+        |(given, kept)| Some(*given) != *kept,
+    ) {
+        Some((word, _)) => Err(Refused(word.clone())),
+        None => Ok(()),
+    }
+}
+
+/// LLVM's own options. A name that speaks of loading, writing or viewing, or a value with a path,
+/// could name a plugin, an output or a program.
+fn keep_llvm(option: &OsStr) -> Result<bool, Refused> {
+    const FORBIDDEN: [&str; 14] = [
+        "load", "plugin", "output", "file", "dir", "path", "view", "dot", "dump", "save", "write",
+        "print-changed", "record", "exec",
+    ];
+    let text = option.to_str().ok_or_else(|| Refused(option.to_owned()))?;
+    let name = text.split('=').next().unwrap_or(text);
+    let known_good = ["-enable-", "-disable-", "-improved-", "-import-", "-inline"];
+    let suspicious = FORBIDDEN.iter().any(|word| name.contains(word))
+        && !known_good.iter().any(|good| name.starts_with(good));
+    if !is_plain(option.as_bytes()) || !name.starts_with('-') || suspicious {
+        return Err(Refused(option.to_owned()));
+    }
+    Ok(true)
+}
+
+#[derive(PartialEq)]
+enum Cc1Pending {
+    None,
+    /// The next `-Xclang` word is the value of an LLVM option.
+    Llvm,
+    /// The next `-Xclang` word is the value of a known option.
+    Value,
+}
+
+/// Options of the compiler proper. Those that only concern the front end are left out.
+fn keep_cc1(pending: &mut Cc1Pending, item: &Item<'_>) -> Result<bool, Refused> {
+    let refused = || Refused(item.value.to_owned());
+    match std::mem::replace(pending, Cc1Pending::None) {
+        Cc1Pending::Llvm => return keep_llvm(item.value),
+        Cc1Pending::Value if is_plain(item.value.as_bytes()) => return Ok(true),
+        Cc1Pending::Value => return Err(refused()),
+        Cc1Pending::None => {}
+    }
+    let word = item.value.to_str().ok_or_else(refused)?;
+    match word {
+        "-mllvm" => *pending = Cc1Pending::Llvm,
+        "-target-cpu" | "-tune-cpu" | "-target-feature" | "-target-abi" | "-mrelocation-model"
+        | "-pic-level" => *pending = Cc1Pending::Value,
+        _ if super::table::find(word.as_bytes()).fate == Fate::CodeGen => {}
+        _ if super::table::find(word.as_bytes()).fate == Fate::FrontEnd => return Ok(false),
+        _ => return Err(refused()),
+    }
+    Ok(true)
+}
+
+/// Options of the integrated assembler. `-I` takes the next value; none of them writes a file,
+/// but a response file would bring in anything.
+fn keep_assembler(item: &Item<'_>) -> Result<bool, Refused> {
+    let harmless = item.value.as_bytes().split(|&byte| byte == b',').all(|word| {
+        !word.starts_with(b"@") && !word.starts_with(b"-o") && !word.starts_with(b"-a")
+    });
+    if harmless { Ok(true) } else { Err(Refused(item.words[0].clone())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn a_record_cannot_name_a_program_a_plugin_or_an_output() {
+        for line in [
+            "-fplugin=/tmp/x.so",
+            "-fpass-plugin=x.so",
+            "-Xclang -load -Xclang x.so",
+            "-Xclang -add-plugin",
+            "-mllvm -load=x.so",
+            "-mllvm -info-output-file=x",
+            "-Xclang -mllvm -Xclang -load=x.so",
+            "-B/tmp",
+            "-fuse-ld=/tmp/ld",
+            "--ld-path=/tmp/ld",
+            "--config=x.cfg",
+            "--config x.cfg",
+            "-o /etc/passwd",
+            "@file",
+            "file.c",
+            "-Wa,@file",
+            "-ftime-trace=/tmp/x",
+            "-fsave-optimization-record",
+            "-foptimization-record-file=x",
+            "-fstack-usage",
+            "-gsplit-dwarf",
+            "-save-temps",
+            "-MD",
+            "-MF x",
+            "-Xlinker x",
+            "-fcrash-diagnostics-dir=/x",
+            "-specs=x",
+            "-S",
+            "-x c",
+            "-mllvm",
+            "-Xclang",
+            "--",
+        ] {
+            assert!(check(&words(line)).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_was_recorded_passes_the_check() {
+        let line = "--target=x86_64-linux-gnu -O2 -mcmodel=kernel -mllvm -enable-fs-discriminator=true \
+                    -Xclang -target-cpu -Xclang x86-64 -Wa,-mx86-used-note=no -fprofile-use=/p/x.prof \
+                    -fbasic-block-sections=list=/p/x -g -gdwarf-5 -falign-loops=1 -std=gnu11 -target x";
+        assert_eq!(check(&words(line)), Ok(()));
+    }
+}

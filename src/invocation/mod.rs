@@ -1,0 +1,3 @@
+//! Command lines understood: clang's, lld's, response files. Pure: no file is touched here.
+
+pub mod clang;

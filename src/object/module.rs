@@ -1,0 +1,116 @@
+//! What a bitcode module says of itself: its kind of LTO, its triple, the files its assembly opens.
+//!
+//! Block ids and record codes: LLVM's `llvm/Bitcode/LLVMBitCodes.h`.
+
+use super::bitstream::{self, Malformed, Visit, Visitor};
+
+mod block {
+    pub(super) const MODULE: u64 = 8;
+    pub(super) const CONSTANTS: u64 = 11;
+    pub(super) const FUNCTION: u64 = 12;
+    pub(super) const THIN_SUMMARY: u64 = 20;
+}
+
+mod code {
+    pub(super) const MODULE_TRIPLE: u64 = 2;
+    pub(super) const MODULE_ASM: u64 = 4;
+    pub(super) const FUNCTION_DECLAREBLOCKS: u64 = 1;
+    pub(super) const INLINEASM_OLD: u64 = 18;
+    pub(super) const INLINEASM_OLD2: u64 = 23;
+    pub(super) const INLINEASM_OLD3: u64 = 28;
+    pub(super) const INLINEASM: u64 = 30;
+}
+
+/// What a bitcode file holds. A file with a split LTO unit holds two modules; this is their sum.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// A module with a ThinLTO summary is in it.
+    pub thin: bool,
+    /// A module for regular LTO is in it: one with a full summary, or with none.
+    pub regular: bool,
+    /// The target triple of the first module.
+    pub triple: String,
+    /// Assembly in it names files (`.incbin`, `.include`).
+    pub asm_files: bool,
+}
+
+struct Reader {
+    facts: Facts,
+    modules: usize,
+    thin_modules: usize,
+    look_for_asm: bool,
+}
+
+impl Visitor for Reader {
+    fn block(&mut self, parent: Option<u64>, id: u64) -> Visit {
+        match (parent, id) {
+            (None, block::MODULE) => {
+                self.modules += 1;
+                Visit::Enter
+            }
+            (Some(block::MODULE), block::THIN_SUMMARY) => {
+                self.thin_modules += 1;
+                Visit::Skip
+            }
+            (Some(block::MODULE), block::CONSTANTS | block::FUNCTION)
+            | (Some(block::FUNCTION), block::CONSTANTS)
+                if self.look_for_asm && !self.facts.asm_files =>
+            {
+                Visit::Enter
+            }
+            _ => Visit::Skip,
+        }
+    }
+
+    fn record(&mut self, block: u64, code: u64, operands: &[u64], _blob: &[u8]) -> bool {
+        match (block, code) {
+            (block::MODULE, code::MODULE_TRIPLE) if self.facts.triple.is_empty() => {
+                self.facts.triple = operands.iter().map(|&byte| byte as u8 as char).collect();
+            }
+            (block::MODULE, code::MODULE_ASM) => self.assembly(operands),
+            (
+                block::CONSTANTS,
+                code::INLINEASM
+                | code::INLINEASM_OLD
+                | code::INLINEASM_OLD2
+                | code::INLINEASM_OLD3,
+            ) => self.assembly(operands),
+            // A function's constants stand before its instructions (BitcodeWriter's
+            // writeFunction): at the first instruction the rest can be left unread.
+            (block::FUNCTION, code) => return code == code::FUNCTION_DECLAREBLOCKS,
+            _ => {}
+        }
+        true
+    }
+}
+
+impl Reader {
+    fn assembly(&mut self, operands: &[u64]) {
+        // The text is one operand a character; the operands around it (type, flags, lengths)
+        // cannot complete a directive's name.
+        let finds = |directive: &[u8]| {
+            operands
+                .windows(directive.len())
+                .any(|window| window.iter().zip(directive).all(|(&a, &b)| a == u64::from(b)))
+        };
+        self.facts.asm_files |= finds(b".incbin") || finds(b".include");
+    }
+}
+
+/// Reads the facts of a bitcode file (without its wrapper). `look_for_asm` reads the function
+/// blocks too, which costs more.
+///
+/// # Errors
+/// [`Malformed`] where the file is not a well-formed bitstream with at least one module.
+pub fn facts(bitcode: &[u8], look_for_asm: bool) -> Result<Facts, Malformed> {
+    let mut reader =
+        Reader { facts: Facts::default(), modules: 0, thin_modules: 0, look_for_asm };
+    bitstream::walk(bitcode, &mut reader)?;
+    if reader.modules == 0 {
+        return Err(Malformed);
+    }
+    reader.facts.thin = reader.thin_modules > 0;
+    reader.facts.regular = reader.modules > reader.thin_modules;
+    Ok(reader.facts)
+}
+

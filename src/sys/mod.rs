@@ -1,0 +1,4 @@
+//! What the operating system is asked for; the only home of `unsafe` outside warm compilers.
+
+pub mod child;
+pub mod commit;
