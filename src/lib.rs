@@ -4,6 +4,7 @@ pub mod compile;
 pub mod dispatch;
 pub mod failure;
 pub mod invocation;
+pub mod jobserver;
 pub mod object;
 pub mod sys;
 pub mod tool;

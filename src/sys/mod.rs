@@ -2,3 +2,6 @@
 
 pub mod child;
 pub mod commit;
+pub mod fd;
+pub mod fork;
+pub mod memory;
