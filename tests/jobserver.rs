@@ -3,6 +3,7 @@
 //! The client in the recipes is this test's own binary, started again with [`ROLE`] set.
 
 use std::env;
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::num::NonZeroUsize;
@@ -10,10 +11,12 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill, raise};
+use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
-use thinshim::jobserver::{Host, Pool, Source, scrub};
+use thinshim::jobserver::{Environment, Host, Pool, Source, scrub};
 
 /// What the process started again shall be: the words of [`Client`].
 const ROLE: &str = "THINSHIM_TEST_ROLE";
@@ -42,6 +45,9 @@ fn client() {
     let mut word = || words.next().expect("END TOKENS FILE");
     let (end, tokens, report) = (word(), word().parse().expect("a number"), word());
     let mut pool = Pool::join();
+    if end == "work" {
+        return work(&mut pool, tokens, report);
+    }
     if pool.limit().is_none() {
         take(&mut pool, tokens);
     } else {
@@ -56,7 +62,12 @@ fn client() {
     };
     fs::write(report, format!("{kind} {} {:?}", pool.held(), pool.limit())).expect("a report");
     match end {
-        "drop" => drop(pool),
+        "drop" => {
+            drop(pool);
+            let children = waitpid(None, None);
+            assert_eq!(children, Err(Errno::ECHILD), "a child is left");
+        }
+        "int-group" => kill(Pid::from_raw(0), Signal::SIGINT).expect("a signal"),
         // As a link that has nothing left to run, and is killed after that.
         "lower" => {
             pool.set_demand(0);
@@ -230,6 +241,96 @@ fn one_job_is_one_job() {
     }
 }
 
+/// ^C reaches make and client alike, and not the keeper.
+#[test]
+fn an_interrupt_of_the_whole_build() {
+    for make in Make::ALL {
+        let dir = tempfile::tempdir().expect("a directory");
+        let report = dir.path().join("report");
+        let makefile = format!("all:\n\t{}\n", recipe("@", "int-group", 3, &report));
+        let mut make = make.command();
+        let output = run_make(make.arg("-j4").process_group(0), &makefile, dir.path());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && !said.contains("INTERNAL"), "{make:?}: {output:?}");
+    }
+}
+
+/// Many clients under one make, some of which are killed: written down by themselves and
+/// added up here, there are never more jobs at once than make was told.
+#[test]
+fn never_more_jobs_than_tokens() {
+    const JOBS: usize = 3;
+    const CLIENTS: usize = 8;
+    for make in Make::ALL {
+        let dir = tempfile::tempdir().expect("a directory");
+        let log = dir.path().join("log");
+        fs::write(&log, "").expect("a log");
+        let mut makefile = String::from("all:");
+        for client in 0..CLIENTS {
+            write!(makefile, " {client}").expect("a string");
+        }
+        for client in 0..CLIENTS {
+            let recipe = recipe("-@", "work", client, &log);
+            write!(makefile, "\n{client}:\n\t{recipe}").expect("a string");
+        }
+        makefile.push('\n');
+        let output = run_make(make.command().arg(format!("-j{JOBS}")), &makefile, dir.path());
+        assert!(output.status.success() && quiet(&output), "{make:?}: {output:?}");
+        let log = fs::read_to_string(log).expect("a log");
+        let mut running = [0_usize; CLIENTS];
+        let mut ended = 0;
+        for line in log.lines() {
+            let (client, what) = line.split_once(' ').expect("a line");
+            let count = &mut running[client.parse::<usize>().expect("a client")];
+            match what {
+                "start" => *count += 1,
+                "end" => *count -= 1,
+                "gone" => {
+                    *count = 0;
+                    ended += 1;
+                }
+                odd => panic!("{odd}"),
+            }
+            assert!(running.iter().sum::<usize>() <= JOBS, "{make:?}: {log}");
+        }
+        assert_eq!(ended, CLIENTS, "{make:?}: {log}");
+    }
+}
+
+/// Starts and ends pretended jobs, in an order that `seed` gives, as far as the tokens reach.
+/// Every third seed is killed in the middle.
+fn work(pool: &mut Pool, seed: usize, log: &str) {
+    let log = File::options().append(true).open(log).expect("a log");
+    // One write each, so that the lines of all clients stand in the order of what happened.
+    let write = |what: &str| {
+        (&log).write_all(format!("{seed} {what}\n").as_bytes()).expect("a line");
+    };
+    let mut random = seed as u64;
+    let (mut ready, mut running) = (40, 0);
+    while ready + running > 0 {
+        pool.set_demand(usize::saturating_sub(ready.min(6) + running, 1));
+        random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let may_start = ready > 0 && running < 1 + pool.held();
+        if may_start && (running == 0 || random >> 62 != 0) {
+            (ready, running) = (ready - 1, running + 1);
+            write("start");
+        } else {
+            write("end");
+            running -= 1;
+        }
+        if seed.is_multiple_of(3) && ready == 15 {
+            write("gone");
+            raise(Signal::SIGKILL).expect("a signal");
+        }
+        if pool.event_fd().is_some() {
+            pool.pump();
+        }
+        std::thread::yield_now();
+    }
+    write("gone");
+}
+
 fn host(jobs: usize) -> Host {
     Host::new(NonZeroUsize::new(jobs).expect("jobs")).expect("a jobserver")
 }
@@ -255,6 +356,140 @@ fn a_killed_group_loses_nothing() {
         assert!(!command.status().expect("a client").success());
         all_tokens_come_back(&host);
     }
+}
+
+/// Kills at any moment of a client's life: each word of its talk with the keeper, in turn.
+#[test]
+fn a_kill_at_any_moment_loses_nothing() {
+    let host = host(4);
+    for moment in 0..60 {
+        let dir = tempfile::tempdir().expect("a directory");
+        let log = dir.path().join("log");
+        nix::unistd::mkfifo(&log, nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
+        let mut command = client_command("work", 1, &log);
+        let mut client = command.env("MAKEFLAGS", host.makeflags()).spawn().expect("a client");
+        // The fifo tells how far the client is; it may run on until the signal arrives.
+        let mut lines = vec![0; moment];
+        File::open(&log).expect("a log").read_exact(&mut lines).expect("lines");
+        client.kill().expect("a signal");
+        client.wait().expect("a child");
+        all_tokens_come_back(&host);
+    }
+}
+
+/// The host's flags serve every make, with `+` and without, down to a single job.
+#[test]
+fn makes_join_a_host() {
+    for make in [Make::Debian43, Make::Fifo44] {
+        for (plus, kind) in [("", "reopened"), ("+", "inherited")] {
+            for jobs in [1, 2, 4] {
+                let host = host(jobs);
+                let dir = tempfile::tempdir().expect("a directory");
+                let report = dir.path().join("report");
+                let flags = format!("-@{plus}");
+                let makefile = format!("all:\n\t{}\n", recipe(&flags, "kill", jobs - 1, &report));
+                let mut command = make.command();
+                host.configure(&mut command);
+                let output = run_make(&mut command, &makefile, dir.path());
+                let case = format!("{make:?} {jobs} {plus}: {output:?}");
+                assert!(output.status.success() && quiet(&output), "{case}");
+                let report = fs::read_to_string(&report).expect(&case);
+                assert_eq!(report, format!("{kind} {} None", jobs - 1), "{case}");
+                all_tokens_come_back(&host);
+            }
+        }
+    }
+}
+
+/// A client that takes only the fifo, as upstream's ninja does, and what that starts.
+#[test]
+fn a_host_has_a_fifo() {
+    let host = host(3);
+    let dir = tempfile::tempdir().expect("a directory");
+    let report = dir.path().join("report");
+    let mut command = client_command("drop", 2, &report);
+    assert!(command.env("MAKEFLAGS", host.ninja_makeflags()).status().expect("a client").success());
+    assert_eq!(fs::read_to_string(&report).expect("a report"), "fifo 2 None");
+    assert_eq!(host.available().expect("a count"), 2);
+    let path = host.path().to_owned();
+    assert!(path.exists());
+    drop(host);
+    assert!(!path.parent().expect("a directory").exists());
+}
+
+/// The keeper holds nothing of its maker's open and hears none of its maker's signals.
+#[test]
+fn the_keeper_is_a_stranger() {
+    let host = host(2);
+    let mut pool = join(&host);
+    take(&mut pool, 1);
+    let keeper = pool.keeper().expect("a keeper");
+    let proc = PathBuf::from(format!("/proc/{keeper}"));
+    let comm = fs::read_to_string(proc.join("comm")).expect("a name");
+    assert_eq!(comm, "thinshim-keeper\n");
+    assert_eq!(nix::unistd::getsid(Some(keeper)), Ok(keeper));
+    assert_eq!(fs::read_link(proc.join("cwd")).expect("a directory"), Path::new("/"));
+    let mut open = Vec::new();
+    for entry in fs::read_dir(proc.join("fd")).expect("descriptors") {
+        let target = fs::read_link(entry.expect("an entry").path()).expect("a link");
+        open.push(target.to_string_lossy().into_owned());
+    }
+    open.sort();
+    let fifo = host.path().to_string_lossy().into_owned();
+    assert_eq!(open[..5], ["/dev/null", "/dev/null", "/dev/null", &fifo, &fifo]);
+    assert!(open[5].starts_with("socket:") && open.len() == 6, "{open:?}");
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
+        kill(keeper, signal).expect("a signal");
+    }
+    pool.set_demand(0);
+    all_tokens_come_back(&host);
+    take(&mut pool, 1);
+    drop(pool);
+    assert_eq!(host.available().expect("a count"), 1);
+    assert!(!proc.exists(), "the keeper is left");
+}
+
+/// Without its keeper a pool has the implicit token and says why.
+#[test]
+fn a_keeper_that_dies() {
+    let host = host(1);
+    let mut pool = join(&host);
+    pool.set_demand(2);
+    kill(pool.keeper().expect("a keeper"), Signal::SIGKILL).expect("a signal");
+    assert_eq!(wait(&mut pool), 0);
+    while pool.limit().is_none() {
+        wait(&mut pool);
+    }
+    assert!(pool.warning().is_some_and(|warning| warning.contains("keeper")));
+    pool.set_demand(5);
+    assert_eq!((pool.held(), pool.pump(), pool.limit()), (0, 0, Some(1)));
+}
+
+/// Less demand gives tokens back while the rest is kept.
+#[test]
+fn part_of_the_tokens() {
+    let host = host(5);
+    let mut pool = join(&host);
+    take(&mut pool, 4);
+    pool.set_demand(1);
+    assert_eq!(pool.held(), 1);
+    let mut other = join(&host);
+    take(&mut other, 3);
+    assert_eq!((pool.pump(), other.held()), (1, 3));
+    // All are taken: a token that the other gives back comes here.
+    pool.set_demand(2);
+    other.set_demand(2);
+    while pool.held() < 2 {
+        wait(&mut pool);
+    }
+    drop((pool, other));
+    assert_eq!(host.available().expect("a count"), 4);
+}
+
+/// In this process, by the fifo alone.
+fn join(host: &Host) -> Pool {
+    let makeflags = Some(host.ninja_makeflags());
+    Pool::join_from(&Environment { makeflags, ..Environment::default() })
 }
 
 /// What cargo hosts, by the crate that cargo uses: named in `CARGO_MAKEFLAGS` alone, inherited.
