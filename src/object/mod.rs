@@ -1,6 +1,8 @@
 //! Object files by their bytes: kinds, bitcode, the options record, archives.
 
+pub mod archive;
 pub mod bitstream;
+pub mod elf;
 pub mod kind;
 pub mod module;
 pub mod record;

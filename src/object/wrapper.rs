@@ -35,6 +35,15 @@ pub fn split(file: &[u8]) -> Option<Parts<'_>> {
     bitcode.starts_with(b"BC\xC0\xDE").then_some(Parts { bitcode, tail: &file[end..] })
 }
 
+/// Where the bitcode of a wrapped file ends, told by its header alone; `None` without a wrapper.
+pub fn end(header: &[u8]) -> Option<u64> {
+    let word = |index: usize| {
+        let bytes = header.get(index * 4..index * 4 + 4)?;
+        Some(u32::from_le_bytes(bytes.try_into().ok()?))
+    };
+    (word(0)? == MAGIC).then_some(u64::from(word(2)?) + u64::from(word(3)?))
+}
+
 /// The header for `bitcode_len` bytes of bitcode. `None` past 4 GiB, which it cannot express.
 pub fn header(bitcode_len: usize) -> Option<[u8; HEADER_LEN]> {
     let words = [MAGIC, 0, HEADER_LEN as u32, u32::try_from(bitcode_len).ok()?, 0];

@@ -1,0 +1,161 @@
+//! A back-end compile: one module and its individual index, through clang, to a native object.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::module::Module;
+use crate::invocation::clang;
+use crate::invocation::lld::{Kind, Link};
+use crate::object::elf::{self, Native};
+
+/// Where the options of the back ends come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OptionsFrom {
+    /// Each module's record; where there is none, the link line.
+    #[default]
+    Record,
+    /// The link line, as in-process ThinLTO has them, for every module.
+    Link,
+    /// The record, and what in-process ThinLTO adds to it; less what that cannot know.
+    Sections,
+}
+
+impl OptionsFrom {
+    /// Reads the value of `THINSHIM_OPTIONS`.
+    ///
+    /// # Errors
+    /// The value, where it is none of ours.
+    pub fn from_variable(value: Option<&OsStr>) -> Result<Self, OsString> {
+        match value.map(OsStr::as_bytes) {
+            None | Some(b"" | b"record") => Ok(OptionsFrom::Record),
+            Some(b"link") => Ok(OptionsFrom::Link),
+            Some(b"sections") => Ok(OptionsFrom::Sections),
+            Some(other) => Err(OsStr::from_bytes(other).to_owned()),
+        }
+    }
+}
+
+/// A back-end compile to be run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackEnd {
+    /// The module, by the linker's name for it.
+    pub module: OsString,
+    /// Its size in bytes: what tells long compiles from short ones.
+    pub size: u64,
+    /// Its individual index.
+    pub index: PathBuf,
+    /// The native object to be written.
+    pub output: PathBuf,
+    /// Clang's arguments.
+    pub args: Vec<OsString>,
+    /// The machine that the native object must be for, where the target is known.
+    pub machine: Option<u16>,
+}
+
+/// The options of a module's back end.
+///
+/// # Errors
+/// A sentence naming the module, for one whose options cannot be trusted or known.
+pub fn options(link: &Link, module: &Module, from: OptionsFrom) -> Result<Vec<OsString>, String> {
+    let name = Path::new(&module.path).display();
+    let Some(record) = &module.record else {
+        return without_record(link, module);
+    };
+    clang::check(&record.options).map_err(|refused| {
+        format!("{name} carries the option {}, which no record may hold", refused.0.display())
+    })?;
+    let mut options = match from {
+        OptionsFrom::Record => record.options.clone(),
+        OptionsFrom::Link => clang::known_to_linker(&record.options, link.kind == Kind::Relocatable),
+        OptionsFrom::Sections => clang::without_loop_alignment(&record.options),
+    };
+    match from {
+        OptionsFrom::Record => options.extend(link.lto.overlay_args()),
+        OptionsFrom::Link => options.extend(link.lto.clang_args()),
+        OptionsFrom::Sections => {
+            options.extend(link.lto.overlay_args());
+            options.extend(
+                ["-ffunction-sections", "-fdata-sections", "-faddrsig"].map(OsString::from),
+            );
+        }
+    }
+    for path in &record.search_paths {
+        options.extend(["-Xclang".into(), "-I".into(), "-Xclang".into(), path.clone()]);
+    }
+    Ok(options)
+}
+
+/// The options of a module that says nothing of its compile: those of in-process ThinLTO.
+fn without_record(link: &Link, module: &Module) -> Result<Vec<OsString>, String> {
+    let name = Path::new(&module.path).display();
+    let triple = module.triple.as_deref().unwrap_or_default();
+    let plain = triple.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if triple.is_empty() || !plain {
+        return Err(format!("{name} has no record and no target triple"));
+    }
+    if link.kind == Kind::Relocatable {
+        // In-process, the module's own flags say whether its code is position-independent.
+        return Err(format!("{name} has no record of its options, and -r says nothing of them"));
+    }
+    let mut options = vec![OsString::from(format!("--target={triple}"))];
+    options.extend(link.lto.clang_args());
+    Ok(options)
+}
+
+/// The machine a module's native object must be for.
+pub fn machine(module: &Module) -> Option<u16> {
+    let recorded = module.record.as_ref().and_then(|record| clang::target(&record.options));
+    elf::machine_of(recorded.or(module.triple.as_deref())?)
+}
+
+/// Clang's arguments for a back end.
+pub fn args(module: &OsStr, index: &Path, output: &Path, options: &[OsString]) -> Vec<OsString> {
+    let mut args = Vec::with_capacity(options.len() + 8);
+    args.extend_from_slice(options);
+    let mut index_option = OsString::from("-fthinlto-index=");
+    index_option.push(index);
+    args.extend([
+        // Front-end options among the recorded ones mean nothing for IR.
+        OsString::from("-Wno-unused-command-line-argument"),
+        "-x".into(),
+        "ir".into(),
+        module.to_owned(),
+        index_option,
+        "-c".into(),
+        "-o".into(),
+        output.as_os_str().to_owned(),
+    ]);
+    args
+}
+
+/// What must be there before clang starts: it exits 0 without an index or an import, and leaves
+/// an empty object.
+///
+/// # Errors
+/// A sentence that names the file.
+pub fn check_inputs(job: &BackEnd) -> Result<(), String> {
+    match fs::metadata(&job.index) {
+        Ok(meta) if meta.len() > 0 => Ok(()),
+        Ok(_) => Err(format!("its index {} is empty", job.index.display())),
+        Err(error) => Err(format!("its index {}: {error}", job.index.display())),
+    }
+}
+
+/// Whether a back end that exited 0 wrote what it should have.
+///
+/// # Errors
+/// A sentence about the object.
+pub fn verify(job: &BackEnd) -> Result<Native, String> {
+    let output = job.output.display();
+    let data = fs::read(&job.output).map_err(|error| format!("its object {output}: {error}"))?;
+    let native = elf::read(&data).map_err(|what| format!("its object {output}: {what}"))?;
+    match job.machine {
+        Some(machine) if machine != native.machine => Err(format!(
+            "its object {output} is for ELF machine {}, not {machine}",
+            native.machine
+        )),
+        _ => Ok(native),
+    }
+}

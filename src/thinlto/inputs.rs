@@ -1,0 +1,319 @@
+//! The inputs of a link, looked at: which are ThinLTO modules, which archives must be flattened.
+//!
+//! lld names the members of archives, thin ones too, in a way that no back end can open
+//! (`a.a(b.o at 80)`), so an archive with bitcode in it becomes its members: each one a file, lazy
+//! where the archive was.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::module::{self, Module, Sort};
+use super::script;
+use crate::invocation::lld::{Act, Element, Link, State};
+use crate::object::archive::{self, Place};
+use crate::object::kind::{self, Kind};
+use crate::tool::base_name;
+
+/// One step of a link's command line, its inputs looked at.
+#[derive(Debug)]
+pub enum Piece<'a> {
+    /// Goes as it stands, to the steps its row names.
+    Word(Element<'a>),
+    /// A bitcode module.
+    Module {
+        /// Which, in [`Inputs::modules`].
+        index: usize,
+        /// It is linked only where something needs it.
+        lazy: bool,
+    },
+    /// A native object that stood in a flattened archive or in a `--start-lib` group.
+    Native {
+        /// Its file.
+        path: OsString,
+        /// It is linked only where something needs it.
+        lazy: bool,
+    },
+}
+
+/// A member to be copied out of its archive before the thin link.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Extract {
+    /// The archive.
+    pub archive: PathBuf,
+    /// The member's bytes in it.
+    pub range: std::ops::Range<usize>,
+    /// Where the copy goes.
+    pub to: PathBuf,
+}
+
+/// A link's inputs.
+#[derive(Debug, Default)]
+pub struct Inputs<'a> {
+    /// The command line, step by step.
+    pub pieces: Vec<Piece<'a>>,
+    /// The bitcode modules, in order.
+    pub modules: Vec<Module>,
+    /// Members to be copied out first.
+    pub extracts: Vec<Extract>,
+}
+
+/// Why a link's inputs cannot be distributed.
+#[derive(Debug)]
+pub enum Trouble {
+    /// In-process ThinLTO has to do it, for this reason.
+    StepAside(String),
+    /// An input cannot be read or understood.
+    Unreadable(String),
+}
+
+/// Looks at every input of `link`. Members that must be copied out of archives get names below
+/// `members`.
+///
+/// # Errors
+/// [`Trouble`]. A file that does not exist is none: the linker itself says so.
+pub fn look<'a>(link: &'a Link, members: &Path) -> Result<Inputs<'a>, Trouble> {
+    let mut looking = Looking { link, members, inputs: Inputs::default(), archives: 0 };
+    for element in link.elements() {
+        match element {
+            Element::Input { path, state } => looking.input(path, state, element)?,
+            Element::Library { name, state, .. } => match find_library(link, name, state) {
+                Some(path) => looking.input(path.as_os_str(), state, element)?,
+                None => looking.inputs.pieces.push(Piece::Word(element)),
+            },
+            // Laziness is written anew, and groups mean nothing to lld but to its warnings.
+            Element::Option { row, .. }
+                if matches!(
+                    row.act,
+                    Act::StartLib | Act::EndLib | Act::StartGroup | Act::EndGroup
+                ) => {}
+            Element::Option { .. } => looking.inputs.pieces.push(Piece::Word(element)),
+        }
+    }
+    if !looking.inputs.modules.is_empty() {
+        for path in link.scripts_in_force() {
+            if let Ok(text) = fs::read(path) {
+                looking.script(path, &text)?;
+            }
+        }
+    }
+    Ok(looking.inputs)
+}
+
+struct Looking<'a, 'm> {
+    link: &'a Link,
+    members: &'m Path,
+    inputs: Inputs<'a>,
+    archives: usize,
+}
+
+impl<'a> Looking<'a, '_> {
+    fn input(
+        &mut self,
+        path: &OsStr,
+        state: State,
+        element: Element<'a>,
+    ) -> Result<(), Trouble> {
+        if state.binary {
+            self.inputs.pieces.push(Piece::Word(element));
+            return Ok(());
+        }
+        let path = path.to_owned();
+        match module::look(&path) {
+            Ok(Sort::Bitcode(module)) => self.module(*module, state.in_lib)?,
+            Ok(Sort::Other(Kind::Archive | Kind::ThinArchive)) => {
+                self.archive(&path, state, element)?;
+            }
+            Ok(Sort::Other(Kind::Elf)) if state.in_lib => {
+                self.inputs.pieces.push(Piece::Native { path, lazy: true });
+            }
+            Ok(Sort::Other(Kind::Other)) => {
+                let text = fs::read(&path).map_err(|error| unreadable(&path, &error))?;
+                self.script(Path::new(&path), &text)?;
+                self.inputs.pieces.push(Piece::Word(element));
+            }
+            Ok(Sort::Other(_)) => self.inputs.pieces.push(Piece::Word(element)),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(Trouble::StepAside(error.to_string()));
+            }
+            // Absent, a directory, not ours to read: the linker says it best.
+            Err(_) => self.inputs.pieces.push(Piece::Word(element)),
+        }
+        Ok(())
+    }
+
+    fn module(&mut self, module: Module, lazy: bool) -> Result<(), Trouble> {
+        if let Some(doubt) = module.record.as_ref().and_then(|record| record.doubt.as_ref()) {
+            return Err(Trouble::StepAside(format!(
+                "{} was compiled with {}, which thinshim does not understand",
+                Path::new(&module.path).display(),
+                doubt.display()
+            )));
+        }
+        self.inputs.pieces.push(Piece::Module { index: self.inputs.modules.len(), lazy });
+        self.inputs.modules.push(module);
+        Ok(())
+    }
+
+    fn archive(
+        &mut self,
+        path: &OsString,
+        state: State,
+        element: Element<'a>,
+    ) -> Result<(), Trouble> {
+        let data = fs::read(path).map_err(|error| unreadable(path, &error))?;
+        let archive_path = Path::new(path);
+        let members = archive::members(archive_path, &data).map_err(|error| {
+            Trouble::Unreadable(format!("the archive {}: {error}", archive_path.display()))
+        })?;
+        let lazy = !state.whole_archive;
+        let mut sorted = Vec::with_capacity(members.len());
+        let number = self.archives;
+        for (index, member) in members.into_iter().enumerate() {
+            match member.place {
+                Place::File(file) => {
+                    let file = file.into_os_string();
+                    let sort = module::look(&file).map_err(|error| unreadable(&file, &error))?;
+                    sorted.push((file, sort, None));
+                }
+                Place::Inside(range) => {
+                    let bytes = &data[range.clone()];
+                    let name = base_name(member.name.as_os_str());
+                    let to = self.members.join(format!("{number}.{index}")).join(name);
+                    let name = to.clone().into_os_string();
+                    let sort = match kind::of(bytes) {
+                        Kind::Bitcode => {
+                            let module = module::from_bytes(&name, bytes)
+                                .map_err(|error| Trouble::StepAside(error.to_string()))?;
+                            Sort::Bitcode(Box::new(module))
+                        }
+                        other => Sort::Other(other),
+                    };
+                    let extract = Extract { archive: archive_path.to_owned(), range, to };
+                    sorted.push((name, sort, Some(extract)));
+                }
+            }
+        }
+        if !sorted.iter().any(|(_, sort, _)| matches!(sort, Sort::Bitcode(_))) {
+            self.inputs.pieces.push(Piece::Word(element));
+            return Ok(());
+        }
+        self.archives += 1;
+        let excluded = self.link.exclude_libs.iter();
+        if excluded.clone().any(|name| name == "ALL" || name == base_name(path)) {
+            return Err(Trouble::StepAside(format!(
+                "--exclude-libs names the archive {}, which holds bitcode",
+                archive_path.display()
+            )));
+        }
+        for (file, sort, extract) in sorted {
+            match sort {
+                Sort::Bitcode(module) => self.module(*module, lazy)?,
+                Sort::Other(Kind::Elf) => {
+                    self.inputs.pieces.push(Piece::Native { path: file, lazy });
+                }
+                // lld warns of such a member and leaves it out.
+                Sort::Other(_) => continue,
+            }
+            self.inputs.extracts.extend(extract);
+        }
+        Ok(())
+    }
+
+    /// A script that brings in bitcode is more than the steps can take apart.
+    fn script(&self, path: &Path, text: &[u8]) -> Result<(), Trouble> {
+        let Some(names) = script::inputs(text) else { return Ok(()) };
+        for name in names {
+            let found = match name.as_bytes().strip_prefix(b"-l") {
+                Some(library) => {
+                    find_library(self.link, OsStr::from_bytes(library), State::default())
+                }
+                None => find_file(self.link, &name),
+            };
+            let Some(found) = found else { continue };
+            if holds_bitcode(&found) {
+                return Err(Trouble::StepAside(format!(
+                    "the linker script {} brings in {}, which holds bitcode",
+                    path.display(),
+                    found.display()
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn unreadable(path: &OsString, error: &io::Error) -> Trouble {
+    Trouble::Unreadable(format!("cannot read the input {}: {error}", Path::new(path).display()))
+}
+
+fn holds_bitcode(path: &Path) -> bool {
+    let Ok(sort) = module::look(&path.as_os_str().to_owned()) else { return false };
+    match sort {
+        Sort::Bitcode(_) => true,
+        Sort::Other(Kind::Archive | Kind::ThinArchive) => {
+            let Ok(data) = fs::read(path) else { return false };
+            let Ok(members) = archive::members(path, &data) else { return false };
+            members.iter().any(|member| match &member.place {
+                Place::Inside(range) => kind::of(&data[range.clone()]) == Kind::Bitcode,
+                Place::File(file) => {
+                    matches!(module::look(&file.as_os_str().to_owned()), Ok(Sort::Bitcode(_)))
+                }
+            })
+        }
+        Sort::Other(_) => false,
+    }
+}
+
+/// A `-L` directory: one that starts with `=` or `$SYSROOT` is relative to the sysroot.
+fn library_directory(link: &Link, directory: &OsStr) -> PathBuf {
+    let bytes = directory.as_bytes();
+    let below = bytes.strip_prefix(b"=").or_else(|| bytes.strip_prefix(b"$SYSROOT"));
+    match (below, &link.sysroot) {
+        (Some(below), Some(sysroot)) => {
+            let mut path = sysroot.clone().into_os_string();
+            path.push(OsStr::from_bytes(below));
+            path.into()
+        }
+        (Some(below), None) => PathBuf::from(OsStr::from_bytes(below)),
+        (None, _) => PathBuf::from(directory),
+    }
+}
+
+/// Finds a `-l` library as lld does (`searchLibrary` in `lld/ELF/DriverUtils.cpp`).
+fn find_library(link: &Link, name: &OsStr, state: State) -> Option<PathBuf> {
+    let directories = || link.library_paths.iter().map(|path| library_directory(link, path));
+    let named = |suffix: &str| {
+        let mut file = OsString::from("lib");
+        file.push(name);
+        file.push(suffix);
+        file
+    };
+    if let Some(file) = name.as_bytes().strip_prefix(b":") {
+        return directories().map(|dir| dir.join(OsStr::from_bytes(file))).find(|p| p.is_file());
+    }
+    for directory in directories() {
+        if !state.is_static {
+            let shared = directory.join(named(".so"));
+            if shared.is_file() {
+                return Some(shared);
+            }
+        }
+        let archive = directory.join(named(".a"));
+        if archive.is_file() {
+            return Some(archive);
+        }
+    }
+    None
+}
+
+/// Finds a file that a script names: as it is, or in the library paths.
+fn find_file(link: &Link, name: &OsStr) -> Option<PathBuf> {
+    let plain = PathBuf::from(name);
+    let found = std::iter::once(plain)
+        .chain(link.library_paths.iter().map(|path| library_directory(link, path).join(name)))
+        .find(|path| path.is_file());
+    found
+}

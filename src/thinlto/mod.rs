@@ -1,0 +1,8 @@
+//! The three steps of a distributed ThinLTO link, each as the command line that does it.
+
+pub mod back_end;
+pub mod inputs;
+pub mod module;
+pub mod native_link;
+pub mod script;
+pub mod thin_link;

@@ -1,0 +1,106 @@
+//! A bitcode module of a link, and the options its back end gets.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use crate::object::record::Record;
+use crate::object::{kind, module, wrapper};
+
+/// A bitcode module as an input of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Module {
+    /// The name that the linker knows it by: a path it can be opened by.
+    pub path: OsString,
+    /// Its size in bytes, record included.
+    pub size: u64,
+    /// What it says of the compile that made it.
+    pub record: Option<Record>,
+    /// Its target triple, where no record tells: read from the bitcode.
+    pub triple: Option<String>,
+    /// It holds a module for ThinLTO.
+    pub thin: bool,
+    /// It holds a module for regular LTO.
+    pub regular: bool,
+}
+
+/// What a file turned out to be.
+#[derive(Debug)]
+pub enum Sort {
+    /// Bitcode.
+    Bitcode(Box<Module>),
+    /// Something else.
+    Other(kind::Kind),
+}
+
+/// Bytes that the head of a file needs to tell what it is and where its record stands.
+const HEAD: usize = 20;
+
+/// Looks at the file at `path`: its first bytes and, where it is bitcode with a record, its last
+/// ones. Only bitcode without a record is read whole.
+///
+/// # Errors
+/// The operating system's, and `InvalidData` for bitcode that cannot be understood.
+pub fn look(path: &OsString) -> io::Result<Sort> {
+    let mut file = File::open(path)?;
+    let mut head = [0; HEAD];
+    let mut got = 0;
+    while got < HEAD {
+        match file.read(&mut head[got..])? {
+            0 => break,
+            more => got += more,
+        }
+    }
+    match kind::of(&head[..got]) {
+        kind::Kind::Bitcode => {}
+        other => return Ok(Sort::Other(other)),
+    }
+    let size = file.metadata()?.len();
+    if let Some(end) = wrapper::end(&head[..got]).filter(|&end| end <= size) {
+        let mut tail = vec![0; usize::try_from(size - end).map_err(io::Error::other)?];
+        file.read_exact_at(&mut tail, end)?;
+        if let Some(record) = read_record(&tail)? {
+            return Ok(Sort::Bitcode(Box::new(Module {
+                path: path.clone(),
+                size,
+                record: Some(record),
+                triple: None,
+                thin: true,
+                regular: false,
+            })));
+        }
+    }
+    let mut data = head[..got].to_vec();
+    file.read_to_end(&mut data)?;
+    from_bytes(path, &data).map(|module| Sort::Bitcode(Box::new(module)))
+}
+
+/// A module from all its bytes.
+///
+/// # Errors
+/// `InvalidData`, where they are not bitcode that can be understood.
+pub fn from_bytes(path: &OsString, data: &[u8]) -> io::Result<Module> {
+    let invalid = |what: &str| {
+        let path = Path::new(path).display();
+        io::Error::new(io::ErrorKind::InvalidData, format!("{path}: {what}"))
+    };
+    let parts = wrapper::split(data).ok_or_else(|| invalid("a broken bitcode wrapper"))?;
+    let record = read_record(parts.tail)?;
+    let facts = module::facts(parts.bitcode, false).map_err(|_| invalid("broken bitcode"))?;
+    Ok(Module {
+        path: path.clone(),
+        size: data.len() as u64,
+        record,
+        triple: Some(facts.triple),
+        thin: facts.thin,
+        regular: facts.regular,
+    })
+}
+
+fn read_record(tail: &[u8]) -> io::Result<Option<Record>> {
+    Record::from_tail(tail).map_err(|error| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("its options record: {error:?}"))
+    })
+}

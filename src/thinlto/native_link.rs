@@ -1,0 +1,121 @@
+//! The native link: native objects in the places of the bitcode.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::inputs::{Inputs, Piece};
+use super::thin_link::Arguments;
+use crate::invocation::lld::{Kind, Link};
+
+/// Merges sections of which a kernel with call padding has one a function. They are tied to their
+/// functions by `SHF_LINK_ORDER`, and lld compares each with all earlier ones of that name
+/// (`getOutputSection` in `lld/ELF/LinkerScript.cpp`): minutes, where the merged section takes
+/// none. The final link merges them in any case.
+pub const MERGE_PATCHABLE: &str = "SECTIONS {\n  __patchable_function_entries : { *(__patchable_function_entries) }\n}\n";
+
+/// From this many such sections on, merging pays: below, the pairs are few.
+const PATCHABLE_MIN: usize = 1000;
+
+/// The native link's arguments. `natives` has the native object of each module that the thin link
+/// took, `regular` that of the regular-LTO partition.
+pub fn args(
+    inputs: &Inputs<'_>,
+    natives: &[Option<PathBuf>],
+    regular: Option<&Path>,
+    merge_script: Option<&Path>,
+    threads: Option<usize>,
+) -> Vec<OsString> {
+    let mut args = Arguments::default();
+    for piece in &inputs.pieces {
+        match piece {
+            Piece::Word(element) if element.in_native_link() => args.words(element.words()),
+            Piece::Word(_) => {}
+            // Extracted by the thin link or not at all: a lazy object would be lost where the
+            // last reference to it has been optimised away.
+            Piece::Module { index, .. } => {
+                if let Some(native) = &natives[*index] {
+                    args.input(native.as_os_str(), false);
+                }
+            }
+            Piece::Native { path, lazy } => args.input(path, *lazy),
+        }
+    }
+    if let Some(regular) = regular {
+        args.input(regular.as_os_str(), false);
+    }
+    let mut args = args.finish();
+    if let Some(script) = merge_script {
+        args.extend([OsString::from("-T"), script.as_os_str().to_owned()]);
+    }
+    args.extend(threads.map(|threads| OsString::from(format!("--threads={threads}"))));
+    args
+}
+
+/// Whether merging the patchable sections pays and is safe: an intermediate link that keeps every
+/// section, whose scripts do not speak of those sections themselves.
+pub fn wants_merge(link: &Link, sections: usize) -> bool {
+    link.kind == Kind::Relocatable
+        && sections >= PATCHABLE_MIN
+        && !link.gc_sections
+        && !link.emit_relocs
+        && link.scripts_in_force().all(|script| {
+            fs::read(script).is_ok_and(|text| {
+                let name = crate::object::elf::PATCHABLE;
+                !text.windows(name.len()).any(|window| window == name)
+            })
+        })
+}
+
+/// A native object's name in the work directory: numbered in the index's order, from one.
+pub fn object_name(directory: &Path, number: usize) -> PathBuf {
+    directory.join(format!("{number:04}.o"))
+}
+
+/// Puts the modules' own names where lld speaks of their native objects.
+pub fn with_module_names(text: &[u8], names: &[(PathBuf, &OsStr)]) -> Vec<u8> {
+    use std::os::unix::ffi::OsStrExt;
+    let Some(directory) = names.first().and_then(|(native, _)| native.parent()) else {
+        return text.to_vec();
+    };
+    let mut prefix = directory.as_os_str().as_bytes().to_vec();
+    prefix.push(b'/');
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.windows(prefix.len()).position(|window| window == prefix) {
+        out.extend_from_slice(&rest[..at]);
+        let after = &rest[at + prefix.len()..];
+        let digits = after.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let number = std::str::from_utf8(&after[..digits]).ok().and_then(|n| n.parse().ok());
+        let name = number.and_then(|number: usize| names.get(number.checked_sub(1)?));
+        match name {
+            Some((_, module)) if after[digits..].starts_with(b".o") => {
+                out.extend_from_slice(module.as_bytes());
+                rest = &after[digits + 2..];
+            }
+            _ => {
+                out.extend_from_slice(&prefix);
+                rest = after;
+            }
+        }
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_speak_of_modules() {
+        let directory = PathBuf::from(".out.thinshim/native");
+        let names = [
+            (object_name(&directory, 1), OsStr::new("a.o")),
+            (object_name(&directory, 2), OsStr::new("lib/b.o")),
+        ];
+        let said = b">>> .out.thinshim/native/0002.o:(f)\n.out.thinshim/native/9.o x";
+        let told = with_module_names(said, &names);
+        assert_eq!(told, b">>> lib/b.o:(f)\n.out.thinshim/native/9.o x");
+    }
+}

@@ -1,0 +1,144 @@
+//! The thin link: lld computes the index and stops.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use super::inputs::{Inputs, Piece};
+use crate::workdir::WorkDir;
+
+/// Where the thin link leaves what it computes.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// What lld puts before each module's path to name its individual index: ends in a slash.
+    pub prefix: OsString,
+    /// The list of modules to compile, each with the prefix.
+    pub list: PathBuf,
+    /// The native object of the regular-LTO partition.
+    pub regular: PathBuf,
+    /// Named as the output, written by nobody.
+    output: PathBuf,
+}
+
+impl Paths {
+    /// The paths for a link of these inputs.
+    pub fn new(work: &WorkDir, inputs: &Inputs<'_>) -> Paths {
+        // lld joins prefix and path as text: each `..` in a path climbs out of one directory of
+        // the prefix, so it gets as many as the deepest climber needs.
+        let climbs = |path: &OsString| {
+            Path::new(path).components().filter(|part| *part == Component::ParentDir).count()
+        };
+        let depth = inputs.modules.iter().map(|module| climbs(&module.path)).max().unwrap_or(0);
+        let mut prefix = work.path().join("index").into_os_string();
+        for _ in 0..depth {
+            prefix.push("/below");
+        }
+        prefix.push("/");
+        Paths {
+            prefix,
+            list: work.path().join("modules"),
+            regular: work.path().join("regular.o"),
+            output: work.path().join("thin-link"),
+        }
+    }
+
+    /// The individual index of a module.
+    pub fn index_of(&self, module: &OsStr) -> PathBuf {
+        let mut path = self.prefix.clone();
+        path.push(module);
+        path.push(".thinlto.bc");
+        path.into()
+    }
+
+    /// The file that names the modules a module imports from, one a line.
+    pub fn imports_of(&self, module: &OsStr) -> PathBuf {
+        let mut path = self.prefix.clone();
+        path.push(module);
+        path.push(".imports");
+        path.into()
+    }
+}
+
+/// The thin link's arguments.
+pub fn args(inputs: &Inputs<'_>, paths: &Paths, threads: Option<usize>) -> Vec<OsString> {
+    let mut args = Arguments::default();
+    for piece in &inputs.pieces {
+        match piece {
+            Piece::Word(element) if element.in_thin_link() => args.words(element.words()),
+            Piece::Word(_) => {}
+            Piece::Module { index, lazy } => args.input(&inputs.modules[*index].path, *lazy),
+            Piece::Native { path, lazy } => args.input(path, *lazy),
+        }
+    }
+    let mut args = args.finish();
+    let option = |name: &str, value: &OsStr| {
+        let mut option = OsString::from(name);
+        option.push(value);
+        option
+    };
+    let mut replace = OsString::from("--thinlto-prefix-replace=;");
+    replace.push(&paths.prefix);
+    args.extend([
+        option("--thinlto-index-only=", paths.list.as_os_str()),
+        OsString::from("--thinlto-emit-imports-files"),
+        replace,
+        option("--lto-obj-path=", paths.regular.as_os_str()),
+        OsString::from("-o"),
+        paths.output.clone().into_os_string(),
+    ]);
+    args.extend(threads.map(|threads| OsString::from(format!("--threads={threads}"))));
+    args
+}
+
+/// The modules to compile, in the index's order, out of the list that the thin link wrote.
+///
+/// # Errors
+/// A sentence, for a list that names what is no module of the link.
+pub fn listed(inputs: &Inputs<'_>, paths: &Paths, list: &[u8]) -> Result<Vec<usize>, String> {
+    let mut by_path: HashMap<&OsStr, usize> = HashMap::with_capacity(inputs.modules.len());
+    for (index, module) in inputs.modules.iter().enumerate() {
+        by_path.entry(&module.path).or_insert(index);
+    }
+    list.split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| {
+            line.strip_prefix(paths.prefix.as_bytes())
+                .and_then(|path| by_path.get(OsStr::from_bytes(path)).copied())
+                .ok_or_else(|| {
+                    format!("the thin link lists an unknown module, {}", line.escape_ascii())
+                })
+        })
+        .collect()
+}
+
+/// A command line in the making: adjacent lazy inputs share a `--start-lib` group.
+#[derive(Debug, Default)]
+pub(super) struct Arguments {
+    args: Vec<OsString>,
+    in_lib: bool,
+}
+
+impl Arguments {
+    fn lib(&mut self, lazy: bool) {
+        if self.in_lib != lazy {
+            self.args.push(if lazy { "--start-lib" } else { "--end-lib" }.into());
+            self.in_lib = lazy;
+        }
+    }
+
+    pub(super) fn words(&mut self, words: &[OsString]) {
+        self.lib(false);
+        self.args.extend_from_slice(words);
+    }
+
+    pub(super) fn input(&mut self, path: &OsStr, lazy: bool) {
+        self.lib(lazy);
+        self.args.push(path.to_owned());
+    }
+
+    pub(super) fn finish(mut self) -> Vec<OsString> {
+        self.lib(false);
+        self.args
+    }
+}

@@ -1,0 +1,98 @@
+//! A link's private directory: beside the output, gone at the end.
+
+use std::ffi::OsString;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A private directory, removed when this goes unless it is to be kept.
+#[derive(Debug)]
+pub struct WorkDir {
+    path: PathBuf,
+    keep: bool,
+    _lock: Option<File>,
+}
+
+/// Links to one output at once are somebody's mistake, but not a reason to spoil either.
+const RIVALS_MAX: usize = 16;
+
+impl WorkDir {
+    /// Makes the directory for a link to `output`. Its name is always the same, so that what a
+    /// killed link left is used again, and the names of modules copied out of archives too.
+    ///
+    /// # Errors
+    /// The operating system's, with the directory's name.
+    pub fn create(output: &Path) -> io::Result<WorkDir> {
+        let name = output.file_name().unwrap_or(output.as_os_str());
+        let mut base = OsString::from(".");
+        base.push(name);
+        base.push(".thinshim");
+        let parent = output.parent().unwrap_or(Path::new(""));
+        for rival in 0..RIVALS_MAX {
+            let mut name = base.clone();
+            if rival > 0 {
+                name.push(format!(".{rival}"));
+            }
+            let path = parent.join(&name);
+            match WorkDir::claim(&path) {
+                Ok(Some(work)) => return Ok(work),
+                Ok(None) => {}
+                // The output may be a device, or a file in a directory that is not ours.
+                Err(_) if rival == 0 => return WorkDir::elsewhere(),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::other(format!("{} is in use", parent.join(&base).display())))
+    }
+
+    /// A directory that stays, at `path`.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn kept(path: &Path) -> io::Result<WorkDir> {
+        fs::create_dir_all(path)?;
+        Ok(WorkDir { path: path.to_owned(), keep: true, _lock: None })
+    }
+
+    fn elsewhere() -> io::Result<WorkDir> {
+        let path = tempfile::Builder::new().prefix("thinshim-").tempdir()?.keep();
+        Ok(WorkDir { path, keep: false, _lock: None })
+    }
+
+    fn claim(path: &Path) -> io::Result<Option<WorkDir>> {
+        match fs::create_dir(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let lock = File::open(path)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+            } else {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(Some(WorkDir { path: path.to_owned(), keep: false, _lock: Some(lock) }))
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for WorkDir {
+    fn drop(&mut self) {
+        if !self.keep
+            && let Err(error) = fs::remove_dir_all(&self.path)
+        {
+            log::warn!("cannot remove {}: {error}", self.path.display());
+        }
+    }
+}
