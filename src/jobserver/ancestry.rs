@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
-use nix::unistd::{Pid, geteuid, getppid};
+use nix::unistd::{Pid, geteuid, getpid, getppid};
 
 /// The open ends of a pipe, each with a description of our own.
 #[derive(Debug)]
@@ -23,10 +23,14 @@ pub(super) struct Pipe {
 }
 
 /// The pipe at `read` and `write` of the nearest process above us that may own a jobserver.
-/// Makes and ninjas first: only they leave their children without the descriptors.
+/// Makes first: they are the ones that leave their children without the descriptors.
 pub(super) fn find_pipe(read: RawFd, write: RawFd) -> Option<Pipe> {
+    // In a PID namespace that has not mounted a /proc of its own, its numbers mean others.
+    if fs::read_link("/proc/self").ok()?.as_os_str() != getpid().to_string().as_str() {
+        return None;
+    }
     let ancestors: Vec<_> = Ancestors::new().collect();
-    [Role::Make, Role::Other].into_iter().find_map(|role| {
+    [Role::Make, Role::Cargo, Role::Thinshim].into_iter().find_map(|role| {
         let mut of_role = ancestors.iter().filter(|process| process.role() == Some(role));
         of_role.find_map(|process| process.pipe(read, write).ok())
     })
@@ -34,8 +38,10 @@ pub(super) fn find_pipe(read: RawFd, write: RawFd) -> Option<Pipe> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
+    /// Or ninja.
     Make,
-    Other,
+    Cargo,
+    Thinshim,
 }
 
 /// Loose, for the names that distributions give: `gmake`, `make-4.4`, `ninja-build`,
@@ -44,10 +50,10 @@ fn role(name: &[u8]) -> Option<Role> {
     let has = |part: &[u8]| name.windows(part.len()).any(|window| window == part);
     if has(b"make") || has(b"ninja") {
         Some(Role::Make)
-    } else if has(b"cargo") || has(b"thinshim") {
-        Some(Role::Other)
+    } else if has(b"cargo") {
+        Some(Role::Cargo)
     } else {
-        None
+        has(b"thinshim").then_some(Role::Thinshim)
     }
 }
 
@@ -84,9 +90,8 @@ impl Process {
                 return refuse("the wrong end of the pipe");
             }
         }
-        // A thinshim has pipes for its own ends; what it hosts has a name in the file system.
-        if self.role() == Some(Role::Other)
-            && role_is_thinshim(&self.comm)
+        // A thinshim has pipes for ends of its own; what it hosts has a name in a directory.
+        if self.role() == Some(Role::Thinshim)
             && fs::read_link(&paths[0])?.as_os_str().as_bytes().starts_with(b"pipe:")
         {
             return refuse("a private pipe");
@@ -102,10 +107,6 @@ impl Process {
         }
         Ok(Pipe { pid: self.pid, read: read.into(), write: write.into() })
     }
-}
-
-fn role_is_thinshim(comm: &[u8]) -> bool {
-    comm.starts_with(b"thinshim")
 }
 
 /// From the parent up to the first process.
@@ -151,8 +152,8 @@ mod tests {
         for name in ["make", "gmake", "make-4.4", "ninja", "ninja-build", "gnumake"] {
             assert_eq!(role(name.as_bytes()), Some(Role::Make), "{name}");
         }
-        assert_eq!(role(b"cargo"), Some(Role::Other));
-        assert_eq!(role(b"thinshim"), Some(Role::Other));
+        assert_eq!(role(b"cargo"), Some(Role::Cargo));
+        assert_eq!(role(b"thinshim"), Some(Role::Thinshim));
         assert_eq!(role(b"sh"), None);
         assert_eq!(role(b""), None);
     }
