@@ -23,6 +23,30 @@ pub fn dies_with_parent(command: &mut Command, signal: Signal) {
     }
 }
 
+/// Gives a child the signal mask `mask`, whatever this process holds back.
+pub fn with_signal_mask(command: &mut Command, mask: signal::SigSet) {
+    // SAFETY: pthread_sigmask is async-signal-safe, and nothing is allocated.
+    unsafe {
+        command.pre_exec(move || {
+            signal::pthread_sigmask(signal::SigmaskHow::SIG_SETMASK, Some(&mask), None)?;
+            Ok(())
+        });
+    }
+}
+
+/// Ends this process by `signal`, as its default disposition does. Returns where it does not.
+pub fn end_by(signal: Signal) -> ExitCode {
+    let default = signal::SigAction::new(
+        signal::SigHandler::SigDfl,
+        signal::SaFlags::empty(),
+        signal::SigSet::empty(),
+    );
+    // SAFETY: the default disposition runs no code of ours.
+    let _ = unsafe { signal::sigaction(signal, &default) };
+    let _ = signal::raise(signal);
+    ExitCode::from(128u8.wrapping_add(signal as u8))
+}
+
 /// Runs a command to its end, with this process's standard streams.
 ///
 /// # Errors
@@ -38,14 +62,7 @@ pub fn end_as(status: ExitStatus) -> ExitCode {
         if let Ok(signal) = Signal::try_from(number) {
             // A core file of ours would say nothing of the child's fault.
             let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0);
-            let default = signal::SigAction::new(
-                signal::SigHandler::SigDfl,
-                signal::SaFlags::empty(),
-                signal::SigSet::empty(),
-            );
-            // SAFETY: the default disposition runs no code of ours.
-            let _ = unsafe { signal::sigaction(signal, &default) };
-            let _ = signal::raise(signal);
+            return end_by(signal);
         }
         return ExitCode::from(128u8.wrapping_add(number as u8));
     }

@@ -5,3 +5,5 @@ pub mod commit;
 pub mod fd;
 pub mod fork;
 pub mod memory;
+pub mod signals;
+pub mod step;

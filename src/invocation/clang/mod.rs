@@ -7,7 +7,9 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-pub use options::{Refused, back_end_options, check};
+pub use options::{
+    Refused, back_end_options, check, known_to_linker, target, without_loop_alignment,
+};
 use table::{Fate, Form, Row};
 
 /// What a clang command line asks for.

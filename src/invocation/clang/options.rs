@@ -54,6 +54,41 @@ pub fn check(options: &[OsString]) -> Result<(), Refused> {
     }
 }
 
+/// Those of a record's options that in-process ThinLTO knows from the module itself: the target
+/// and the code model and, where the link does not decide it (`relocatable`), whether code is
+/// position-independent (LLVM's `LTOBackend.cpp`, `createTargetMachine`).
+pub fn known_to_linker(options: &[OsString], relocatable: bool) -> Vec<OsString> {
+    const ALWAYS: [&str; 5] =
+        ["--target", "-target", "-mcmodel=", "-mabi=", "-mlarge-data-threshold="];
+    const PIC: [&str; 8] = [
+        "-fpic", "-fPIC", "-fpie", "-fPIE", "-fno-pic", "-fno-PIC", "-fno-pie", "-fno-PIE",
+    ];
+    chosen(options, |word| {
+        ALWAYS.iter().any(|name| word.starts_with(name.as_bytes()))
+            || relocatable && PIC.iter().any(|name| word == name.as_bytes())
+    })
+}
+
+/// A record's options less `-falign-loops`, which in-process ThinLTO has no way to know.
+pub fn without_loop_alignment(options: &[OsString]) -> Vec<OsString> {
+    chosen(options, |word| !word.starts_with(b"-falign-loops"))
+}
+
+/// The target triple among a record's options; the last counts.
+pub fn target(options: &[OsString]) -> Option<&str> {
+    let targets = items(options).filter(|item| {
+        item.row.is_some_and(|row| matches!(row.name, "--target=" | "--target" | "-target"))
+    });
+    targets.last()?.value.to_str()
+}
+
+fn chosen(options: &[OsString], wanted: impl Fn(&[u8]) -> bool) -> Vec<OsString> {
+    items(options)
+        .filter(|item| wanted(item.words[0].as_bytes()))
+        .flat_map(|item| item.words.iter().cloned())
+        .collect()
+}
+
 /// LLVM's own options. A name that speaks of loading, writing or viewing, or a value with a path,
 /// could name a plugin, an output or a program.
 fn keep_llvm(option: &OsStr) -> Result<bool, Refused> {

@@ -1,0 +1,75 @@
+//! `THINSHIM_REPORT`: one JSON line for each link, written in one piece.
+
+use std::env;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+/// What is told of a link.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The link's output.
+    pub output: PathBuf,
+    /// Modules that the thin link took.
+    pub modules: usize,
+    /// Back ends that ran.
+    pub backends_run: usize,
+    /// Back ends that needed not to run.
+    pub cache_hits: usize,
+    /// Seconds of the thin link.
+    pub thin_link_s: f64,
+    /// Seconds from the first back end's start to the last one's end.
+    pub backends_s: f64,
+    /// Seconds of the native link.
+    pub native_link_s: f64,
+    /// Most back ends at once.
+    pub tokens_max: usize,
+    /// The share of the time in which tokens in hand were used, during the back ends; `None`
+    /// where none ran.
+    pub tokens_busy: Option<f64>,
+    /// The link was left to lld, which is cheaper for it.
+    pub small: bool,
+    /// Why in-process ThinLTO did the link.
+    pub fallback: Option<String>,
+}
+
+impl Report {
+    /// Appends the report to the file that `THINSHIM_REPORT` names, if it names one.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn append(&self) -> io::Result<()> {
+        let Some(path) = env::var_os("THINSHIM_REPORT").filter(|path| !path.is_empty()) else {
+            return Ok(());
+        };
+        let mut line = self.to_line();
+        line.push('\n');
+        // One write to a file opened for appending: lines of parallel links do not mix.
+        let mut file = OpenOptions::new().append(true).create(true).open(Path::new(&path))?;
+        file.write_all(line.as_bytes())
+    }
+
+    fn to_line(&self) -> String {
+        json!({
+            "output": self.output.to_string_lossy(),
+            "modules": self.modules,
+            "backends_run": self.backends_run,
+            "cache_hits": self.cache_hits,
+            "thin_link_s": seconds(self.thin_link_s),
+            "backends_s": seconds(self.backends_s),
+            "native_link_s": seconds(self.native_link_s),
+            "tokens_max": self.tokens_max,
+            "tokens_busy": self.tokens_busy.map(seconds),
+            "small": self.small,
+            "fallback": self.fallback,
+        })
+        .to_string()
+    }
+}
+
+/// Milliseconds are as fine as these figures get.
+fn seconds(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
