@@ -1,7 +1,6 @@
 //! One ThinLTO link, from its command line to its output.
 
 use std::collections::HashMap;
-use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
@@ -28,7 +27,7 @@ use crate::sys::{child, commit, step};
 use crate::thinlto::back_end::{self, BackEnd};
 use crate::thinlto::inputs::Extract;
 use crate::thinlto::thin_link::{self, Paths};
-use crate::thinlto::{inputs::Inputs, native_link};
+use crate::thinlto::native_link;
 use crate::workdir::WorkDir;
 
 /// Does the link that `call` asks for.
@@ -170,7 +169,7 @@ impl<'a> Distribution<'a> {
         .map_err(|error| {
             own(&format!("link of {}: cannot make a work directory", output.display()), &error)
         })?;
-        prepared.inputs.move_members(&work.members());
+        prepared.inputs.move_members(&WorkDir::members_of(output), &work.members());
         copy_members(&prepared.inputs.extracts)?;
         let paths = Paths::new(&work, &prepared.inputs);
         let pool = Pool::join();
@@ -483,9 +482,4 @@ fn unsaid(first: &[u8], second: &[u8]) -> Vec<u8> {
         }
     }
     lines
-}
-
-/// What the environment lets people see of warnings when no log is asked for.
-pub fn is_logging() -> bool {
-    env::var_os("THINSHIM_LOG").is_some_and(|value| !value.is_empty())
 }

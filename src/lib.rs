@@ -1,43 +1,152 @@
 //! Distributed ThinLTO out of ordinary command lines.
+//!
+//! `argv` → [`dispatch`] → [`invocation`] → [`decision`] → [`driver`]: thin link, back ends on
+//! make's tokens, native link. What is not ThinLTO ends in `exec` of the real tool.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`dispatch`] | whose command line this is: clang's, lld's, our own |
+//! | [`cli`] | our own subcommands |
+//! | [`tool`] | the real tools, found past thinshim itself |
+//! | [`compile`] | a ThinLTO compile: clang, then the options record on its objects |
+//! | [`decision`] | whether a link is distributed, and if not, why |
+//! | [`driver`] | one ThinLTO link from start to end |
+//! | [`plan`] | what a link runs, as a value that can be printed |
+//! | [`schedule`] | the event loop: children, tokens, signals |
+//! | [`thinlto`] | inputs, and the command lines of the three steps |
+//! | [`workdir`] | a link's private directory |
+//! | [`invocation`] | grammars: clang's options, lld's options, response files |
+//! | [`object`] | bytes: bitcode, its wrapper and record, archives, ELF |
+//! | [`jobserver`] | GNU Make's tokens: found, kept, hosted |
+//! | [`report`] | JSON lines, summary, live counter |
+//! | [`settings`] | the environment's variables |
+//! | [`failure`] | our own failures and their exit status |
+//! | [`sys`] | signals, children, atomic files; the only `unsafe` |
+//!
+//! What holds everywhere: pass-through starts no thread and writes no file; doubt means the real
+//! tool; clang's exit status is not trusted, its object is looked at; tokens go back unchanged,
+//! whatever happens; a record in an object is untrusted input.
 
+pub mod cli;
 pub mod compile;
+pub mod decision;
 pub mod dispatch;
+pub mod driver;
 pub mod failure;
 pub mod invocation;
 pub mod jobserver;
 pub mod object;
+pub mod plan;
+pub mod report;
+pub mod schedule;
+pub mod settings;
 pub mod sys;
+pub mod thinlto;
 pub mod tool;
+pub mod workdir;
 
+use std::env;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use dispatch::{Call, Tool};
 pub use failure::Failure;
-use invocation::clang;
+use invocation::{clang, response};
+
+/// Counts how often thinshim has called itself by way of the tools.
+const DEPTH_VARIABLE: &str = "THINSHIM_DEPTH";
+/// A link through the driver takes two; wrappers of wrappers may take more.
+const DEPTH_MAX: u32 = 8;
 
 /// Does what `argv` asks for and returns the process's exit status.
 pub fn run(argv: Vec<OsString>) -> ExitCode {
-    let call = dispatch::read(argv, std::env::var_os(dispatch::LINKER_VARIABLE));
-    let result = match call {
-        Call::Clang(tool) => match clang::parse(&tool.args) {
-            clang::Invocation::Compile(compile) => compile::run(&tool, &compile),
-            _ => pass_through(&tool),
-        },
-        Call::Lld(tool) | Call::Other(tool) => pass_through(&tool),
-        Call::Own(_) => Ok(ExitCode::SUCCESS),
+    if env::var_os("THINSHIM_LOG").is_some_and(|value| !value.is_empty()) {
+        env_logger::Builder::from_env(env_logger::Env::new().filter("THINSHIM_LOG")).init();
+    }
+    let result = match dispatch::read(argv, env::var_os(dispatch::LINKER_VARIABLE)) {
+        Call::Own(args) => cli::run(args),
+        call => refuse_recursion().and_then(|depth| run_tool(call, depth)),
     };
     result.unwrap_or_else(|failure| failure.report())
 }
 
-/// Becomes the real tool, with the same argument bytes.
-fn pass_through(tool: &Tool) -> Result<ExitCode, Failure> {
+fn run_tool(call: Call, depth: u32) -> Result<ExitCode, Failure> {
+    match call {
+        Call::Clang(tool) => match parse_clang(&tool) {
+            clang::Invocation::Compile(compile) => compile::run(&tool, &compile),
+            clang::Invocation::Link(link) => link_through_driver(&tool, &link, depth),
+            clang::Invocation::PassThrough(_) => Err(pass_through(&tool, depth)),
+        },
+        Call::Lld(tool) => driver::run(&tool),
+        Call::Other(tool) => Err(pass_through(&tool, depth)),
+        Call::Own(args) => cli::run(args),
+    }
+}
+
+/// Clang expands response files before it reads options; one that cannot be read is its to refuse.
+fn parse_clang(tool: &Tool) -> clang::Invocation {
+    if !response::mentioned_in(&tool.args) {
+        return clang::parse(&tool.args);
+    }
+    match response::expand(&tool.args) {
+        Ok(args) => clang::parse(&args),
+        Err(_) => clang::Invocation::PassThrough("a response file that cannot be read"),
+    }
+}
+
+/// A program called `clang` that calls thinshim would do so forever.
+fn refuse_recursion() -> Result<u32, Failure> {
+    let depth = env::var(DEPTH_VARIABLE).ok().and_then(|depth| depth.parse().ok()).unwrap_or(0);
+    if depth >= DEPTH_MAX {
+        return Err(Failure::new(
+            "thinshim calls itself without end: is `clang` or `ld.lld` on PATH a script that \
+             calls thinshim? Name the real tool by its path",
+        ));
+    }
+    Ok(depth + 1)
+}
+
+/// Lets clang call thinshim as its linker, and tells that which linker is the real one.
+fn link_through_driver(
+    tool: &Tool,
+    link: &clang::Link,
+    depth: u32,
+) -> Result<ExitCode, Failure> {
+    let compiler = tool::find(tool.name());
+    let linker: Option<PathBuf> = match &link.ld_path {
+        Some(path) => tool::find(path),
+        None => compiler
+            .and_then(|clang| tool::beside(&clang, "ld.lld"))
+            .or_else(|| tool::find("ld.lld".as_ref())),
+    };
+    let Some(linker) = linker else { return Err(pass_through(tool, depth)) };
+    let mut ld_path = OsString::from("--ld-path=");
+    ld_path.push(tool::own_path());
     let program = dispatch::program(tool)?;
     let error = Command::new(&program)
         .arg0(tool.program())
         .args(&tool.command[1..])
-        .args(&tool.args)
+        .args(["-fuse-ld=lld".into(), ld_path])
+        .args(clang::without_ld_path(&tool.args))
+        .env(dispatch::LINKER_VARIABLE, linker)
+        .env(DEPTH_VARIABLE, depth.to_string())
         .exec();
     Err(Failure::new(format!("cannot run {}: {error}", program.display())))
+}
+
+/// Becomes the real tool, with the same argument bytes; returns only where that fails.
+fn pass_through(tool: &Tool, depth: u32) -> Failure {
+    let program = match dispatch::program(tool) {
+        Ok(program) => program,
+        Err(failure) => return failure,
+    };
+    let error = Command::new(&program)
+        .arg0(tool.program())
+        .args(&tool.command[1..])
+        .args(&tool.args)
+        .env(DEPTH_VARIABLE, depth.to_string())
+        .exec();
+    Failure::new(format!("cannot run {}: {error}", program.display()))
 }

@@ -5,7 +5,6 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Instant;
@@ -162,7 +161,7 @@ impl Scheduler<'_> {
         };
         let (signalled, pooled) = {
             let mut fds = vec![PollFd::new(self.signals.fd(), PollFlags::POLLIN)];
-            fds.extend(pool.event_fd().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
+            fds.extend(pool.event_fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
             match poll(&mut fds, timeout) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),

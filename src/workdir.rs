@@ -16,6 +16,15 @@ pub struct WorkDir {
 /// Links to one output at once are somebody's mistake, but not a reason to spoil either.
 const RIVALS_MAX: usize = 16;
 
+const MEMBERS: &str = "members";
+
+fn base_name(output: &Path) -> OsString {
+    let mut base = OsString::from(".");
+    base.push(output.file_name().unwrap_or(output.as_os_str()));
+    base.push(".thinshim");
+    base
+}
+
 impl WorkDir {
     /// Makes the directory for a link to `output`. Its name is always the same, so that what a
     /// killed link left is used again, and the names of modules copied out of archives too.
@@ -23,10 +32,7 @@ impl WorkDir {
     /// # Errors
     /// The operating system's, with the directory's name.
     pub fn create(output: &Path) -> io::Result<WorkDir> {
-        let name = output.file_name().unwrap_or(output.as_os_str());
-        let mut base = OsString::from(".");
-        base.push(name);
-        base.push(".thinshim");
+        let base = base_name(output);
         let parent = output.parent().unwrap_or(Path::new(""));
         for rival in 0..RIVALS_MAX {
             let mut name = base.clone();
@@ -79,6 +85,16 @@ impl WorkDir {
             }
         }
         Ok(Some(WorkDir { path: path.to_owned(), keep: false, _lock: Some(lock) }))
+    }
+
+    /// Where copied members stand, if the directory for `output` gets the name it should have.
+    pub fn members_of(output: &Path) -> PathBuf {
+        output.parent().unwrap_or(Path::new("")).join(base_name(output)).join(MEMBERS)
+    }
+
+    /// Where copied members stand.
+    pub fn members(&self) -> PathBuf {
+        self.path.join(MEMBERS)
     }
 
     /// The directory.

@@ -17,7 +17,7 @@ mod tag {
 }
 
 /// What an object says of the compile that made it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Record {
     /// The back-end options, in the order of the command line, exactly quoted.
     pub options: Vec<OsString>,

@@ -54,14 +54,19 @@ pub struct BackEnd {
     pub machine: Option<u16>,
 }
 
-/// The options of a module's back end.
+/// The options of a module's back end, for clang `major`.
 ///
 /// # Errors
 /// A sentence naming the module, for one whose options cannot be trusted or known.
-pub fn options(link: &Link, module: &Module, from: OptionsFrom) -> Result<Vec<OsString>, String> {
+pub fn options(
+    link: &Link,
+    module: &Module,
+    from: OptionsFrom,
+    major: u32,
+) -> Result<Vec<OsString>, String> {
     let name = Path::new(&module.path).display();
     let Some(record) = &module.record else {
-        return without_record(link, module);
+        return without_record(link, module, major);
     };
     clang::check(&record.options).map_err(|refused| {
         format!("{name} carries the option {}, which no record may hold", refused.0.display())
@@ -72,10 +77,10 @@ pub fn options(link: &Link, module: &Module, from: OptionsFrom) -> Result<Vec<Os
         OptionsFrom::Sections => clang::without_loop_alignment(&record.options),
     };
     match from {
-        OptionsFrom::Record => options.extend(link.lto.overlay_args()),
-        OptionsFrom::Link => options.extend(link.lto.clang_args()),
+        OptionsFrom::Record => options.extend(link.lto.overlay_args(major)),
+        OptionsFrom::Link => options.extend(link.lto.clang_args(link.kind, major)),
         OptionsFrom::Sections => {
-            options.extend(link.lto.overlay_args());
+            options.extend(link.lto.overlay_args(major));
             options.extend(
                 ["-ffunction-sections", "-fdata-sections", "-faddrsig"].map(OsString::from),
             );
@@ -88,7 +93,7 @@ pub fn options(link: &Link, module: &Module, from: OptionsFrom) -> Result<Vec<Os
 }
 
 /// The options of a module that says nothing of its compile: those of in-process ThinLTO.
-fn without_record(link: &Link, module: &Module) -> Result<Vec<OsString>, String> {
+fn without_record(link: &Link, module: &Module, major: u32) -> Result<Vec<OsString>, String> {
     let name = Path::new(&module.path).display();
     let triple = module.triple.as_deref().unwrap_or_default();
     let plain = triple.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
@@ -100,7 +105,7 @@ fn without_record(link: &Link, module: &Module) -> Result<Vec<OsString>, String>
         return Err(format!("{name} has no record of its options, and -r says nothing of them"));
     }
     let mut options = vec![OsString::from(format!("--target={triple}"))];
-    options.extend(link.lto.clang_args());
+    options.extend(link.lto.clang_args(link.kind, major));
     Ok(options)
 }
 

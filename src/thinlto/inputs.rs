@@ -60,6 +60,33 @@ pub struct Inputs<'a> {
     pub extracts: Vec<Extract>,
 }
 
+impl Inputs<'_> {
+    /// Lets copied members stand in `to` instead of `from`.
+    pub fn move_members(&mut self, from: &Path, to: &Path) {
+        if from == to {
+            return;
+        }
+        let moved = |path: &Path| path.strip_prefix(from).map(|rest| to.join(rest)).ok();
+        for module in &mut self.modules {
+            if let Some(path) = moved(Path::new(&module.path)) {
+                module.path = path.into();
+            }
+        }
+        for piece in &mut self.pieces {
+            if let Piece::Native { path, .. } = piece
+                && let Some(new) = moved(Path::new(path))
+            {
+                *path = new.into();
+            }
+        }
+        for extract in &mut self.extracts {
+            if let Some(path) = moved(&extract.to) {
+                extract.to = path;
+            }
+        }
+    }
+}
+
 /// Why a link's inputs cannot be distributed.
 #[derive(Debug)]
 pub enum Trouble {
@@ -249,7 +276,8 @@ fn unreadable(path: &OsString, error: &io::Error) -> Trouble {
     Trouble::Unreadable(format!("cannot read the input {}: {error}", Path::new(path).display()))
 }
 
-fn holds_bitcode(path: &Path) -> bool {
+/// Whether the file is bitcode, or an archive that holds some.
+pub fn holds_bitcode(path: &Path) -> bool {
     let Ok(sort) = module::look(&path.as_os_str().to_owned()) else { return false };
     match sort {
         Sort::Bitcode(_) => true,

@@ -29,7 +29,7 @@ pub fn args(
     let mut args = Arguments::default();
     for piece in &inputs.pieces {
         match piece {
-            Piece::Word(element) if element.in_native_link() => args.words(element.words()),
+            Piece::Word(element) if element.in_native_link() => args.element(element),
             Piece::Word(_) => {}
             // Extracted by the thin link or not at all: a lazy object would be lost where the
             // last reference to it has been optimised away.

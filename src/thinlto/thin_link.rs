@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::inputs::{Inputs, Piece};
+use crate::invocation::lld::Element;
 use crate::workdir::WorkDir;
 
 /// Where the thin link leaves what it computes.
@@ -65,7 +66,7 @@ pub fn args(inputs: &Inputs<'_>, paths: &Paths, threads: Option<usize>) -> Vec<O
     let mut args = Arguments::default();
     for piece in &inputs.pieces {
         match piece {
-            Piece::Word(element) if element.in_thin_link() => args.words(element.words()),
+            Piece::Word(element) if element.in_thin_link() => args.element(element),
             Piece::Word(_) => {}
             Piece::Module { index, lazy } => args.input(&inputs.modules[*index].path, *lazy),
             Piece::Native { path, lazy } => args.input(path, *lazy),
@@ -127,9 +128,15 @@ impl Arguments {
         }
     }
 
-    pub(super) fn words(&mut self, words: &[OsString]) {
+    /// Puts an element as it was given.
+    pub(super) fn element(&mut self, element: &Element<'_>) {
         self.lib(false);
-        self.args.extend_from_slice(words);
+        match element {
+            Element::Input { path, .. } => self.args.push((*path).to_owned()),
+            Element::Library { words, .. } | Element::Option { words, .. } => {
+                self.args.extend_from_slice(words);
+            }
+        }
     }
 
     pub(super) fn input(&mut self, path: &OsStr, lazy: bool) {

@@ -149,6 +149,14 @@ pub fn parse(args: &[OsString]) -> Invocation {
     Invocation::Compile(compile)
 }
 
+/// The arguments less any `--ld-path=`: the one that thinshim gives must count.
+pub fn without_ld_path(args: &[OsString]) -> Vec<OsString> {
+    items(args)
+        .filter(|item| item.row.is_none_or(|row| row.name != "--ld-path="))
+        .flat_map(|item| item.words.iter().cloned())
+        .collect()
+}
+
 /// The object that `clang -c INPUT` writes: the base name with its last suffix replaced by `.o`,
 /// in the working directory (clang's `Driver::GetNamedOutputPath`).
 fn default_output(input: &OsStr) -> PathBuf {

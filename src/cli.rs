@@ -1,0 +1,92 @@
+//! thinshim's own subcommands. A wrapped tool's arguments never come here.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::Failure;
+use crate::dispatch::{self, Call};
+use crate::driver;
+
+const AFTER_HELP: &str = "\
+As a shim, in front of the tools:
+  make LLVM=1 CC=\"thinshim clang\" LD=\"thinshim ld.lld\" -j8 vmlinux modules
+  make CC=\"thinshim clang -flto=thin\" -j8
+  CC=\"thinshim ccache clang\"               (thinshim first, ccache second)
+or as links called clang, clang++ and ld.lld, early on PATH.
+
+ThinLTO compiles leave objects that carry their back-end options; ThinLTO links become
+a thin link, one back end for each module on make's job tokens, and a native link.
+Everything else goes to the real tool untouched.
+
+Environment:
+  THINSHIM_LOG=debug      tell what is done, and why (env_logger's syntax)
+  THINSHIM_REPORT=FILE    append one JSON line for each ThinLTO link
+  THINSHIM_STRICT=1       an error where a link would be left to in-process ThinLTO
+  THINSHIM_JOBS=N         back ends at once where there is no jobserver
+  THINSHIM_SMALL=BYTES    links with no more bitcode are left to lld (0: none; default 16K)
+  THINSHIM_OPTIONS=record|link|sections
+                          options of back ends: as compiled; as in-process ThinLTO has
+                          them; as compiled, with function and data sections
+  THINSHIM_MEM_FLOOR=BYTES
+                          no further back end starts with less memory free (default 512M)
+  THINSHIM_CLANG=PATH     the back ends' clang (default: the one beside the real ld.lld)
+  THINSHIM_KEEP=DIR       keep indexes and native objects of a link in DIR
+
+Exit status: that of the tool; 120 for failures of thinshim's own.";
+
+/// Distributed ThinLTO for Make builds: a jobserver-aware shim in front of clang and ld.lld.
+#[derive(Debug, Parser)]
+#[command(name = "thinshim", version, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print what a link would run, as JSON: `thinshim explain -- ld.lld -r a.o b.o -o c.o`.
+    ///
+    /// Of what it prints, only the thin link is run.
+    Explain {
+        /// The linker and its arguments.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
+}
+
+/// Runs one of thinshim's own subcommands; `args` are without argv[0].
+///
+/// # Errors
+/// thinshim's own failures.
+pub fn run(args: Vec<OsString>) -> Result<ExitCode, Failure> {
+    let argv = std::iter::once(OsString::from("thinshim")).chain(args);
+    let cli = match Cli::try_parse_from(argv) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return Ok(match error.exit_code() {
+                0 => ExitCode::SUCCESS,
+                _ => ExitCode::from(crate::failure::STATUS),
+            });
+        }
+    };
+    match cli.command {
+        Command::Explain { command } => {
+            let mut words = command.into_iter();
+            let name: Vec<OsString> = words.by_ref().take(1).collect();
+            match dispatch::of_tool(name, words.collect()) {
+                Call::Lld(tool) => {
+                    let plan = driver::explain(&tool)?;
+                    println!("{plan:#}");
+                    Ok(ExitCode::SUCCESS)
+                }
+                _ => Err(Failure::new(
+                    "explain: give it a linker's command line: \
+                     thinshim explain -- ld.lld -r a.o b.o -o c.o",
+                )),
+            }
+        }
+    }
+}

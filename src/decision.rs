@@ -1,0 +1,197 @@
+//! Whether a link is distributed, and if not, why: decided before anything is written.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use crate::Failure;
+use crate::invocation::lld::{self, Link, Refusal};
+use crate::invocation::response;
+use crate::settings::Settings;
+use crate::thinlto::back_end;
+use crate::thinlto::inputs::{self, Inputs, Trouble};
+use crate::thinlto::module::Module;
+use crate::tool;
+use crate::workdir::WorkDir;
+
+/// What becomes of a link.
+#[derive(Debug)]
+pub enum Decision<'a> {
+    /// There is no ThinLTO in it.
+    PassThrough,
+    /// lld alone costs less: output and number of modules.
+    Small(PathBuf, usize),
+    /// In-process ThinLTO does it: output and reason.
+    Fallback(PathBuf, String),
+    /// Three steps.
+    Distribute(Box<Prepared<'a>>),
+}
+
+/// A link that is ready to be distributed.
+#[derive(Debug)]
+pub struct Prepared<'a> {
+    /// The command line.
+    pub link: &'a Link,
+    /// Its inputs.
+    pub inputs: Inputs<'a>,
+    /// The back-end options of each module.
+    pub options: Vec<Rc<[OsString]>>,
+    /// The clang of the linker's LLVM.
+    pub clang: PathBuf,
+}
+
+/// A command line as far as it was understood.
+#[derive(Debug)]
+pub enum Parsed {
+    /// A link.
+    Link(Box<Link>),
+    /// Not to be distributed. The words are for finding out whether there is bitcode in it.
+    Refused(Refusal, Vec<OsString>),
+}
+
+impl Parsed {
+    /// As the decision takes it.
+    pub fn as_ref(&self) -> Result<&Link, (&Refusal, &[OsString])> {
+        match self {
+            Parsed::Link(link) => Ok(link),
+            Parsed::Refused(refusal, words) => Err((refusal, words)),
+        }
+    }
+}
+
+/// Expands response files.
+///
+/// # Errors
+/// A sentence that names the file.
+pub fn expand(args: &[OsString]) -> Result<Vec<OsString>, Failure> {
+    if !response::mentioned_in(args) {
+        return Ok(args.to_vec());
+    }
+    response::expand(args).map_err(|error| Failure::new(format!("link: {error}")))
+}
+
+/// Reads the linker's command line.
+pub fn parse(words: Vec<OsString>) -> Parsed {
+    match lld::parse(words.clone()) {
+        Ok(link) => Parsed::Link(Box::new(link)),
+        Err(refusal) => Parsed::Refused(refusal, words),
+    }
+}
+
+/// Decides, after a look at every input.
+///
+/// # Errors
+/// An input that cannot be read or understood.
+pub fn decide<'a>(
+    linker: &Path,
+    parsed: Result<&'a Link, (&Refusal, &[OsString])>,
+    settings: &Settings,
+) -> Result<Decision<'a>, Failure> {
+    let link = match parsed {
+        Ok(link) => link,
+        Err((Refusal::StepAside(reason), words)) if any_bitcode(words) => {
+            return Ok(Decision::Fallback(output_of(words), reason.clone()));
+        }
+        Err(_) => return Ok(Decision::PassThrough),
+    };
+    let fallback = |reason: String| Ok(Decision::Fallback(link.output.clone(), reason));
+    let inputs = match inputs::look(link, &WorkDir::members_of(&link.output)) {
+        Ok(inputs) => inputs,
+        Err(Trouble::StepAside(reason)) => return fallback(reason),
+        Err(Trouble::Unreadable(what)) => {
+            return Err(Failure::new(format!("link of {}: {what}", link.output.display())));
+        }
+    };
+    if !inputs.modules.iter().any(|module| module.thin) {
+        return Ok(Decision::PassThrough);
+    }
+    let bytes: u64 = inputs.modules.iter().map(|module| module.size).sum();
+    if bytes <= settings.small {
+        return Ok(Decision::Small(link.output.clone(), inputs.modules.len()));
+    }
+    let Some(clang) = clang_of(linker, settings) else {
+        return fallback(format!("there is no clang beside {}", linker.display()));
+    };
+    match options(link, &inputs.modules, settings, &clang) {
+        Ok(options) => {
+            Ok(Decision::Distribute(Box::new(Prepared { link, inputs, options, clang })))
+        }
+        Err(reason) => fallback(reason),
+    }
+}
+
+fn clang_of(linker: &Path, settings: &Settings) -> Option<PathBuf> {
+    match &settings.clang {
+        Some(clang) => tool::find(clang),
+        None => tool::beside(linker, "clang"),
+    }
+}
+
+/// The options of every module; modules of one kind share theirs.
+fn options(
+    link: &Link,
+    modules: &[Module],
+    settings: &Settings,
+    clang: &Path,
+) -> Result<Vec<Rc<[OsString]>>, String> {
+    let no_record = modules.iter().any(|module| module.record.is_none());
+    let exactness_matters = no_record || settings.options == back_end::OptionsFrom::Link;
+    if let Some(reason) = link.lto.inexact().filter(|_| exactness_matters) {
+        return Err(reason.to_owned());
+    }
+    let major = major_version(clang);
+    let mut known: HashMap<_, Rc<[OsString]>> = HashMap::new();
+    modules
+        .iter()
+        .map(|module| {
+            let key = (&module.record, &module.triple);
+            if let Some(options) = known.get(&key) {
+                return Ok(Rc::clone(options));
+            }
+            let options: Rc<[OsString]> =
+                back_end::options(link, module, settings.options, major)?.into();
+            known.insert(key, Rc::clone(&options));
+            Ok(options)
+        })
+        .collect()
+}
+
+/// The major version of a clang, told by its resource directory (`lib/clang/22`): running it costs
+/// as much as a small back end. 0 where the directory does not tell.
+fn major_version(clang: &Path) -> u32 {
+    let versions = fs::canonicalize(clang)
+        .ok()
+        .and_then(|clang| fs::read_dir(clang.parent()?.join("../lib/clang")).ok());
+    versions
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.ok()?.file_name();
+            name.to_str()?.split('.').next()?.parse().ok()
+        })
+        .max()
+        .unwrap_or(0)
+}
+
+/// Whether any word names bitcode, or an archive that holds some. Words that are no files answer
+/// for themselves.
+fn any_bitcode(words: &[OsString]) -> bool {
+    words
+        .iter()
+        .filter(|word| !word.as_bytes().starts_with(b"-"))
+        .any(|word| inputs::holds_bitcode(Path::new(word)))
+}
+
+/// The output of a command line that was not understood: what follows the last `-o`.
+fn output_of(words: &[OsString]) -> PathBuf {
+    let mut output = OsStr::new("a.out");
+    for pair in words.windows(2) {
+        if pair[0] == "-o" || pair[0] == "--output" {
+            output = &pair[1];
+        }
+    }
+    PathBuf::from(output)
+}

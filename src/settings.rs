@@ -1,0 +1,91 @@
+//! thinshim's environment variables for links, read once.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use crate::Failure;
+use crate::thinlto::back_end::OptionsFrom;
+
+/// Bitcode up to this size is cheaper for lld alone: a distributed link starts at least three
+/// processes where lld starts none.
+const SMALL_BYTES: u64 = 16 << 10;
+
+/// With less memory than this free, no further back end starts.
+const MEMORY_FLOOR: u64 = 512 << 20;
+
+/// What the environment asks for.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `THINSHIM_STRICT`: a fallback is an error.
+    pub strict: bool,
+    /// `THINSHIM_SMALL`: most bytes of bitcode that are left to lld alone.
+    pub small: u64,
+    /// `THINSHIM_OPTIONS`: where the back ends' options come from.
+    pub options: OptionsFrom,
+    /// `THINSHIM_KEEP`: the work directory, to be kept.
+    pub keep: Option<PathBuf>,
+    /// `THINSHIM_MEM_FLOOR`: bytes.
+    pub memory_floor: u64,
+    /// `THINSHIM_CLANG`: the back ends' clang.
+    pub clang: Option<OsString>,
+}
+
+impl Settings {
+    /// Reads the environment.
+    ///
+    /// # Errors
+    /// A sentence that names the variable whose value is none of its own.
+    pub fn read() -> Result<Settings, Failure> {
+        let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
+        let bytes = |name: &str, default: u64| match variable(name) {
+            None => Ok(default),
+            Some(value) => size(&value).ok_or_else(|| {
+                Failure::new(format!(
+                    "{name}={}: not a number of bytes (K, M and G may follow it)",
+                    value.display()
+                ))
+            }),
+        };
+        let options = variable("THINSHIM_OPTIONS");
+        Ok(Settings {
+            strict: variable("THINSHIM_STRICT").is_some_and(|value| value != "0"),
+            small: bytes("THINSHIM_SMALL", SMALL_BYTES)?,
+            options: OptionsFrom::from_variable(options.as_deref()).map_err(|value| {
+                Failure::new(format!(
+                    "THINSHIM_OPTIONS={}: not one of record, link, sections",
+                    value.display()
+                ))
+            })?,
+            keep: variable("THINSHIM_KEEP").map(PathBuf::from),
+            memory_floor: bytes("THINSHIM_MEM_FLOOR", MEMORY_FLOOR)?,
+            clang: variable("THINSHIM_CLANG"),
+        })
+    }
+}
+
+/// A number of bytes: digits, and perhaps K, M or G.
+fn size(text: &OsStr) -> Option<u64> {
+    let text = text.to_str()?;
+    let (digits, shift) = match text.as_bytes().last()? {
+        b'K' | b'k' => (&text[..text.len() - 1], 10),
+        b'M' | b'm' => (&text[..text.len() - 1], 20),
+        b'G' | b'g' => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    digits.parse::<u64>().ok()?.checked_shl(shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read() {
+        for (text, bytes) in
+            [("0", Some(0)), ("32K", Some(32768)), ("1g", Some(1 << 30)), ("K", None), ("-1", None)]
+        {
+            assert_eq!(size(OsStr::new(text)), bytes, "{text}");
+        }
+    }
+}
