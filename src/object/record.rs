@@ -2,13 +2,15 @@
 //!
 //! Layout: `THINSHIM`, then entries of one tag byte, a little-endian u32 length, and that many
 //! bytes. A reader skips a lower-case tag it does not know; an unknown upper-case tag makes the
-//! record unreadable, for newer writers that must be understood. It names no program and no
-//! output: whoever reads it checks its options against the table again.
+//! record unreadable, for newer writers that must be understood. Zeros fill the file up to whole
+//! words, which LLVM's bitcode reader insists on. The record names no program and no output: whoever reads it checks its options against the table again.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 const MAGIC: &[u8] = b"THINSHIM";
+/// `initStream` in LLVM's `BitcodeReader.cpp` refuses files of another size.
+const WORD: usize = 4;
 
 mod tag {
     pub(super) const OPTION: u8 = b'O';
@@ -38,7 +40,7 @@ pub enum Unreadable {
 }
 
 impl Record {
-    /// The record's bytes.
+    /// The record's bytes, for a file that is a whole number of words without them.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         let mut put = |tag: u8, value: &OsStr| {
@@ -50,6 +52,7 @@ impl Record {
         self.options.iter().for_each(|option| put(tag::OPTION, option));
         self.search_paths.iter().for_each(|path| put(tag::SEARCH_PATH, path));
         self.doubt.iter().for_each(|option| put(tag::DOUBT, option));
+        bytes.resize(bytes.len().next_multiple_of(WORD), 0);
         bytes
     }
 
@@ -60,8 +63,7 @@ impl Record {
     pub fn from_tail(tail: &[u8]) -> Result<Option<Record>, Unreadable> {
         let Some(mut rest) = tail.strip_prefix(MAGIC) else { return Ok(None) };
         let mut record = Record::default();
-        // Archives pad members to even sizes with a newline (System V) or a NUL.
-        while rest.len() > 1 {
+        while rest.first().is_some_and(|&tag| tag != 0) {
             let (head, after) = rest.split_first_chunk::<5>().ok_or(Unreadable::Truncated)?;
             let [tag, len @ ..] = *head;
             let len = u32::from_le_bytes(len) as usize;
@@ -109,9 +111,9 @@ mod tests {
     #[test]
     fn a_newer_entry_is_skipped_or_refused_by_its_case() {
         let mut tail = Record::default().to_bytes();
-        tail.extend_from_slice(b"z\x01\0\0\0!");
+        tail.extend_from_slice(b"z\x03\0\0\0abc");
         assert_eq!(Record::from_tail(&tail), Ok(Some(Record::default())));
-        tail.extend_from_slice(b"Z\x01\0\0\0!");
+        tail.extend_from_slice(b"Z\x03\0\0\0abc");
         assert_eq!(Record::from_tail(&tail), Err(Unreadable::Unknown(b'Z')));
     }
 }
