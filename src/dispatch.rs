@@ -56,7 +56,8 @@ pub fn read(argv: Vec<OsString>, linker: Option<OsString>) -> Call {
     if tool::kind(&own_name).is_some() {
         return of_tool(vec![tool::base_name(&own_name).to_owned()], rest);
     }
-    let first_is = |byte: u8| rest.first().is_some_and(|word| word.as_bytes().first() == Some(&byte));
+    let first_is =
+        |byte: u8| rest.first().is_some_and(|word| word.as_bytes().first() == Some(&byte));
     if let Some(linker) = linker.filter(|_| first_is(b'-') || first_is(b'@')) {
         return Call::Lld(Tool { command: vec![linker], args: rest });
     }

@@ -26,8 +26,8 @@ use crate::sys::signals::Signals;
 use crate::sys::{child, commit, step};
 use crate::thinlto::back_end::{self, BackEnd};
 use crate::thinlto::inputs::Extract;
-use crate::thinlto::thin_link::{self, Paths};
 use crate::thinlto::native_link;
+use crate::thinlto::thin_link::{self, Paths};
 use crate::workdir::WorkDir;
 
 /// Does the link that `call` asks for.
@@ -90,8 +90,7 @@ pub fn explain(call: &Tool) -> Result<serde_json::Value, Failure> {
 
 /// Becomes the real linker; returns only where that fails.
 fn become_linker(call: &Tool, linker: &Path, more: &[&str]) -> Failure {
-    let error =
-        Command::new(linker).arg0(call.program()).args(&call.args).args(more).exec();
+    let error = Command::new(linker).arg0(call.program()).args(&call.args).args(more).exec();
     Failure::new(format!("cannot run {}: {error}", linker.display()))
 }
 
@@ -290,8 +289,9 @@ impl<'a> Distribution<'a> {
 
     fn back_ends(&mut self) -> Result<Step, Failure> {
         for job in &self.jobs {
-            back_end::check_inputs(job)
-                .map_err(|what| self.fail(&format!("back end of {}", job.module.display()), &what))?;
+            back_end::check_inputs(job).map_err(|what| {
+                self.fail(&format!("back end of {}", job.module.display()), &what)
+            })?;
         }
         let since = Instant::now();
         let mut trouble: Option<Trouble> = None;
@@ -304,7 +304,8 @@ impl<'a> Distribution<'a> {
             done += 1;
             progress.count(done, jobs.len());
             let found = if ended.status.success() {
-                back_end::verify(job).map(|native| patchable += native.patchable_sections)
+                back_end::verify(job)
+                    .map(|native| patchable += native.patchable_sections)
                     .map_err(|what| Trouble { job: ended.job, what, status: None })
             } else {
                 let what = format!("clang ended with {}", ended.status);
@@ -334,8 +335,7 @@ impl<'a> Distribution<'a> {
         self.report.backends_s = since.elapsed().as_secs_f64();
         self.report.backends_run = summary.started;
         self.report.tokens_max = summary.tokens_max;
-        self.report.tokens_busy =
-            (summary.held_s > 0.0).then(|| summary.busy_s / summary.held_s);
+        self.report.tokens_busy = (summary.held_s > 0.0).then(|| summary.busy_s / summary.held_s);
         self.progress.clear();
         if let Some(signal) = summary.interrupted {
             return Ok(Step::Stop(Stop::Interrupted(signal)));
@@ -453,17 +453,12 @@ fn copy_members(extracts: &[Extract]) -> Result<(), Failure> {
         let fail = |error: std::io::Error| {
             Failure::new(format!("cannot copy a member out of {}: {error}", archive.display()))
         };
-        let data = match archives.get(archive) {
-            Some(data) => Rc::clone(data),
-            None => {
-                let data: Rc<[u8]> = fs::read(archive).map_err(fail)?.into();
-                archives.insert(archive, Rc::clone(&data));
-                data
-            }
-        };
-        let bytes = data.get(extract.range.clone()).ok_or_else(|| {
-            fail(std::io::Error::other("it has changed while it was being read"))
-        })?;
+        if !archives.contains_key(archive) {
+            archives.insert(archive, fs::read(archive).map_err(fail)?);
+        }
+        let bytes = data
+            .get(extract.range.clone())
+            .ok_or_else(|| fail(std::io::Error::other("it has changed while it was being read")))?;
         if let Some(directory) = extract.to.parent() {
             fs::create_dir_all(directory).map_err(fail)?;
         }

@@ -109,11 +109,7 @@ fn refuse_recursion() -> Result<u32, Failure> {
 }
 
 /// Lets clang call thinshim as its linker, and tells that which linker is the real one.
-fn link_through_driver(
-    tool: &Tool,
-    link: &clang::Link,
-    depth: u32,
-) -> Result<ExitCode, Failure> {
+fn link_through_driver(tool: &Tool, link: &clang::Link, depth: u32) -> Result<ExitCode, Failure> {
     let compiler = tool::find(tool.name());
     let linker: Option<PathBuf> = match &link.ld_path {
         Some(path) => tool::find(path),

@@ -54,5 +54,8 @@ fn text(text: &OsStr) -> String {
 }
 
 fn command(program: &Path, args: &[OsString]) -> Vec<String> {
-    std::iter::once(program.as_os_str()).chain(args.iter().map(OsString::as_os_str)).map(text).collect()
+    std::iter::once(program.as_os_str())
+        .chain(args.iter().map(OsString::as_os_str))
+        .map(text)
+        .collect()
 }

@@ -137,10 +137,7 @@ impl Scheduler<'_> {
         let Some(job) = self.waiting.pop_front() else { return Ok(()) };
         let said = step::capture_file()?;
         let mut command = Command::new(self.clang);
-        command
-            .args(&self.jobs[job].args)
-            .stdin(Stdio::null())
-            .stderr(said.try_clone()?);
+        command.args(&self.jobs[job].args).stdin(Stdio::null()).stderr(said.try_clone()?);
         jobserver::scrub(&mut command);
         child::dies_with_parent(&mut command, Signal::SIGTERM);
         child::with_signal_mask(&mut command, self.signals.mask_before());

@@ -161,13 +161,7 @@ impl<'a> Walk<'a, '_> {
         Ok(())
     }
 
-    fn contents(
-        &mut self,
-        id: u64,
-        width: u32,
-        end: usize,
-        depth: usize,
-    ) -> Result<(), Malformed> {
+    fn contents(&mut self, id: u64, width: u32, end: usize, depth: usize) -> Result<(), Malformed> {
         let mut abbreviations = self.info.get(&id).cloned().unwrap_or_default();
         let mut described = None; // the block that BLOCKINFO speaks of
         while self.cursor.bit < end {

@@ -70,10 +70,7 @@ impl Visitor for Reader {
             (block::MODULE, code::MODULE_ASM) => self.assembly(operands),
             (
                 block::CONSTANTS,
-                code::INLINEASM
-                | code::INLINEASM_OLD
-                | code::INLINEASM_OLD2
-                | code::INLINEASM_OLD3,
+                code::INLINEASM | code::INLINEASM_OLD | code::INLINEASM_OLD2 | code::INLINEASM_OLD3,
             ) => self.assembly(operands),
             // A function's constants stand before its instructions (BitcodeWriter's
             // writeFunction): at the first instruction the rest can be left unread.
@@ -103,8 +100,7 @@ impl Reader {
 /// # Errors
 /// [`Malformed`] where the file is not a well-formed bitstream with at least one module.
 pub fn facts(bitcode: &[u8], look_for_asm: bool) -> Result<Facts, Malformed> {
-    let mut reader =
-        Reader { facts: Facts::default(), modules: 0, thin_modules: 0, look_for_asm };
+    let mut reader = Reader { facts: Facts::default(), modules: 0, thin_modules: 0, look_for_asm };
     bitstream::walk(bitcode, &mut reader)?;
     if reader.modules == 0 {
         return Err(Malformed);
@@ -113,4 +109,3 @@ pub fn facts(bitcode: &[u8], look_for_asm: bool) -> Result<Facts, Malformed> {
     reader.facts.regular = reader.modules > reader.thin_modules;
     Ok(reader.facts)
 }
-

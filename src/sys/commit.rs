@@ -11,8 +11,9 @@ struct SignalsHeld(SigSet);
 
 impl SignalsHeld {
     fn new() -> io::Result<Self> {
-        let held: SigSet =
-            [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT].into_iter().collect();
+        let held: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT]
+            .into_iter()
+            .collect();
         let mut before = SigSet::empty();
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&held), Some(&mut before))?;
         Ok(SignalsHeld(before))

@@ -73,7 +73,9 @@ pub fn options(
     })?;
     let mut options = match from {
         OptionsFrom::Record => record.options.clone(),
-        OptionsFrom::Link => clang::known_to_linker(&record.options, link.kind == Kind::Relocatable),
+        OptionsFrom::Link => {
+            clang::known_to_linker(&record.options, link.kind == Kind::Relocatable)
+        }
         OptionsFrom::Sections => clang::without_loop_alignment(&record.options),
     };
     match from {
@@ -157,10 +159,9 @@ pub fn verify(job: &BackEnd) -> Result<Native, String> {
     let data = fs::read(&job.output).map_err(|error| format!("its object {output}: {error}"))?;
     let native = elf::read(&data).map_err(|what| format!("its object {output}: {what}"))?;
     match job.machine {
-        Some(machine) if machine != native.machine => Err(format!(
-            "its object {output} is for ELF machine {}, not {machine}",
-            native.machine
-        )),
+        Some(machine) if machine != native.machine => {
+            Err(format!("its object {output} is for ELF machine {}, not {machine}", native.machine))
+        }
         _ => Ok(native),
     }
 }

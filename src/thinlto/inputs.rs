@@ -137,12 +137,7 @@ struct Looking<'a, 'm> {
 }
 
 impl<'a> Looking<'a, '_> {
-    fn input(
-        &mut self,
-        path: &OsStr,
-        state: State,
-        element: Element<'a>,
-    ) -> Result<(), Trouble> {
+    fn input(&mut self, path: &OsStr, state: State, element: Element<'a>) -> Result<(), Trouble> {
         if state.binary {
             self.inputs.pieces.push(Piece::Word(element));
             return Ok(());

@@ -12,7 +12,8 @@ use crate::invocation::lld::{Kind, Link};
 /// functions by `SHF_LINK_ORDER`, and lld compares each with all earlier ones of that name
 /// (`getOutputSection` in `lld/ELF/LinkerScript.cpp`): minutes, where the merged section takes
 /// none. The final link merges them in any case.
-pub const MERGE_PATCHABLE: &str = "SECTIONS {\n  __patchable_function_entries : { *(__patchable_function_entries) }\n}\n";
+pub const MERGE_PATCHABLE: &str =
+    "SECTIONS {\n  __patchable_function_entries : { *(__patchable_function_entries) }\n}\n";
 
 /// From this many such sections on, merging pays: below, the pairs are few.
 const PATCHABLE_MIN: usize = 1000;

@@ -46,9 +46,11 @@ pub fn back_end_options(args: &[OsString]) -> Result<Vec<OsString>, Refused> {
 /// [`Refused`] with the first word that would not.
 pub fn check(options: &[OsString]) -> Result<(), Refused> {
     let kept = back_end_options(options)?;
-    match options.iter().zip(kept.iter().map(Some).chain(std::iter::repeat(None))).find(
-        |(given, kept)| Some(*given) != *kept,
-    ) {
+    match options
+        .iter()
+        .zip(kept.iter().map(Some).chain(std::iter::repeat(None)))
+        .find(|(given, kept)| Some(*given) != *kept)
+    {
         Some((word, _)) => Err(Refused(word.clone())),
         None => Ok(()),
     }
@@ -60,9 +62,8 @@ pub fn check(options: &[OsString]) -> Result<(), Refused> {
 pub fn known_to_linker(options: &[OsString], relocatable: bool) -> Vec<OsString> {
     const ALWAYS: [&str; 5] =
         ["--target", "-target", "-mcmodel=", "-mabi=", "-mlarge-data-threshold="];
-    const PIC: [&str; 8] = [
-        "-fpic", "-fPIC", "-fpie", "-fPIE", "-fno-pic", "-fno-PIC", "-fno-pie", "-fno-PIE",
-    ];
+    const PIC: [&str; 8] =
+        ["-fpic", "-fPIC", "-fpie", "-fPIE", "-fno-pic", "-fno-PIC", "-fno-pie", "-fno-PIE"];
     chosen(options, |word| {
         ALWAYS.iter().any(|name| word.starts_with(name.as_bytes()))
             || relocatable && PIC.iter().any(|name| word == name.as_bytes())
@@ -93,8 +94,20 @@ fn chosen(options: &[OsString], wanted: impl Fn(&[u8]) -> bool) -> Vec<OsString>
 /// could name a plugin, an output or a program.
 fn keep_llvm(option: &OsStr) -> Result<bool, Refused> {
     const FORBIDDEN: [&str; 14] = [
-        "load", "plugin", "output", "file", "dir", "path", "view", "dot", "dump", "save", "write",
-        "print-changed", "record", "exec",
+        "load",
+        "plugin",
+        "output",
+        "file",
+        "dir",
+        "path",
+        "view",
+        "dot",
+        "dump",
+        "save",
+        "write",
+        "print-changed",
+        "record",
+        "exec",
     ];
     let text = option.to_str().ok_or_else(|| Refused(option.to_owned()))?;
     let name = text.split('=').next().unwrap_or(text);
