@@ -83,7 +83,7 @@ fn client() {
 fn client_command(end: &str, tokens: usize, report: &Path) -> Command {
     let mut command = Command::new(env::current_exe().expect("a name"));
     scrub(&mut command);
-    command.args(["--exact", "client"]).env(ROLE, role(end, tokens, report));
+    command.args(["--exact", "jobserver::client"]).env(ROLE, role(end, tokens, report));
     command.stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
@@ -160,7 +160,7 @@ fn recipe(flags: &str, end: &str, tokens: usize, report: &Path) -> String {
     let program = env::current_exe().expect("a name");
     let role = role(end, tokens, report);
     format!(
-        "{flags}{ROLE}='{role}' '{}' --exact client >/dev/null 2>&1",
+        "{flags}{ROLE}='{role}' '{}' --exact jobserver::client >/dev/null 2>&1",
         program.to_str().expect("a plain path")
     )
 }
@@ -445,7 +445,7 @@ fn cargo_joins_a_host() {
     let manifest =
         "[package]\nname = \"it\"\nversion = \"0.0.0\"\nedition = \"2024\"\n[workspace]\n";
     let script = format!(
-        "fn main() {{ std::process::Command::new({:?}).args([\"--exact\", \"client\"])\
+        "fn main() {{ std::process::Command::new({:?}).args([X])\
          .env({ROLE:?}, {:?}).status().unwrap(); }}",
         env::current_exe().expect("a name"),
         role("kill", 2, &report),

@@ -1,0 +1,158 @@
+//! Archives: thin and fat, lazy and whole, with names twice.
+
+use crate::links::{MAIN, NEXT, TWICE, three};
+use crate::oracle::{program, same_link, symbols};
+use crate::space::{TestSpace, llvms};
+
+const KINDS: [&str; 2] = ["rcs", "rcsT"];
+
+#[test]
+fn lazy_members() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        three(&space);
+        space.compile("", &[("unused.c", "int unused(void) { return 7; }\n")]);
+        for kind in KINDS {
+            let archive = format!("lib{kind}.a");
+            space.real(&format!("llvm-ar {kind} {archive} unused.o next.o twice.o")).ok();
+            same_link(&space, &program(&format!("main.o {archive}")));
+            let unused = |out| symbols(&space, out).iter().any(|line| line.starts_with("unused"));
+            assert!(!unused("recorded"), "{kind}");
+            assert!(!unused("distributed"), "{kind}");
+        }
+    }
+}
+
+#[test]
+fn whole_archives() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        three(&space);
+        space.compile("", &[("unused.c", "int unused(void) { return 7; }\n")]);
+        for kind in KINDS {
+            let archive = format!("lib{kind}.a");
+            space.real(&format!("llvm-ar {kind} {archive} unused.o next.o twice.o")).ok();
+            let args = format!("-r --whole-archive {archive} --no-whole-archive main.o");
+            assert_eq!(same_link(&space, &args), 4);
+            assert!(symbols(&space, "recorded").iter().any(|line| line == "unused T"));
+            let args =
+                program(&format!("--push-state --whole-archive {archive} --pop-state main.o"));
+            assert_eq!(same_link(&space, &args), 4);
+        }
+    }
+}
+
+/// LTO inlines the only reference to a member; the constructor in it runs all the same.
+#[test]
+fn an_extracted_constructor_stays() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        space.compile(
+            "",
+            &[
+                ("main.c", "int answer(void);\nint main(void) { return answer(); }\n"),
+                (
+                    "member.c",
+                    "int puts(const char *);\nint answer(void) { return 42; }\n\
+                     __attribute__((constructor)) static void begin(void) { puts(\"begun\"); }\n",
+                ),
+            ],
+        );
+        for kind in KINDS {
+            let archive = format!("lib{kind}.a");
+            space.real(&format!("llvm-ar {kind} {archive} member.o")).ok();
+            assert_eq!(same_link(&space, &program(&format!("main.o {archive}"))), 2);
+            let outcome = space.real("./recorded").end();
+            assert_eq!((outcome.status.code(), outcome.stdout.as_str()), (Some(42), "begun\n"));
+        }
+    }
+}
+
+/// One name twice in an archive, and the same in another.
+#[test]
+fn members_of_one_name() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        space.compile(
+            "",
+            &[
+                (
+                    "main.c",
+                    "int printf(const char *, ...);\nint a(void), b(void), c(void);\n\
+                     int main(void) { printf(\"%d%d%d\\n\", a(), b(), c()); return 0; }\n",
+                ),
+                ("one/same.c", "static int x = 1;\nint a(void) { return x++; }\n"),
+                ("two/same.c", "static int x = 2;\nint b(void) { return x++; }\n"),
+                ("three/same.c", "static int x = 3;\nint c(void) { return x++; }\n"),
+            ],
+        );
+        space.real("llvm-ar qcs fat.a one/same.o two/same.o").ok();
+        space.real("llvm-ar qcs other.a three/same.o").ok();
+        space.real("llvm-ar qcsT thin.a one/same.o two/same.o").ok();
+        for archives in ["fat.a other.a", "thin.a other.a"] {
+            assert_eq!(same_link(&space, &program(&format!("main.o {archives}"))), 4);
+            assert_eq!(space.real("./recorded").ok().stdout, "123\n");
+            assert_eq!(
+                same_link(&space, &format!("-r main.o --whole-archive {archives}")),
+                4,
+                "{archives}"
+            );
+        }
+    }
+}
+
+/// Thin archives in other directories, of members with `..` in their names.
+#[test]
+fn thin_archives_elsewhere() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        space.compile("", &[MAIN, ("a/b/twice.c", TWICE.1), ("c/next.c", NEXT.1)]);
+        space.real("llvm-ar rcsT a/in.a a/b/twice.o").ok();
+        space.real("llvm-ar rcsT a/out.a c/next.o").ok();
+        assert_eq!(same_link(&space, &program("main.o a/in.a a/out.a")), 3);
+        let absolute = space.path("a/out.a");
+        let args = program(&format!("main.o a/b/../in.a {}", absolute.display()));
+        assert_eq!(same_link(&space, &args), 3);
+    }
+}
+
+#[test]
+fn native_and_bitcode_members_mixed() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        three(&space);
+        space.write("unused.c", "int unused(void) { return 7; }\n");
+        space.real("clang -O2 -fPIE -c unused.c").ok();
+        space.real("clang -O2 -fPIE -c next.c").ok();
+        for kind in KINDS {
+            let archive = format!("lib{kind}.a");
+            space.real(&format!("llvm-ar {kind} {archive} unused.o next.o twice.o")).ok();
+            assert_eq!(same_link(&space, &program(&format!("main.o {archive}"))), 2);
+            assert!(!symbols(&space, "recorded").iter().any(|line| line.starts_with("unused")));
+            let args = program(&format!("main.o --whole-archive {archive} --no-whole-archive"));
+            assert_eq!(same_link(&space, &args), 2);
+        }
+    }
+}
+
+#[test]
+fn a_broken_archive_is_named() {
+    let space = TestSpace::new();
+    three(&space);
+    space.real("llvm-ar rcs lib.a twice.o next.o").ok();
+    let archive = space.read("lib.a");
+    space.write("cut.a", &archive[..archive.len() - 100]);
+    space.write("mad.a", [b"!<arch>\n".as_slice(), &[b'x'; 200]].concat());
+    space.real("llvm-ar rcsT gone.a twice.o next.o").ok();
+    space.write("out", "as before");
+    for (archive, named) in [("cut.a", "cut.a"), ("mad.a", "mad.a")] {
+        space
+            .strict(&format!("ld.lld -r main.o {archive} -o out"))
+            .fails(120, &[named, "thinshim"]);
+        assert_eq!(space.text("out"), "as before");
+    }
+    space.remove("next.o");
+    space.strict("ld.lld -r main.o gone.a -o out").fails(120, &["next.o"]);
+    assert_eq!(space.text("out"), "as before");
+    space.is_clean();
+}

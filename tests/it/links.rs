@@ -1,0 +1,296 @@
+//! Links of every shape, each against the same link in-process.
+
+use crate::oracle::{self, program, same_link, symbols};
+use crate::space::{TestSpace, llvms};
+
+/// Three modules that import from each other, with a promoted local, and what they print.
+pub(crate) const MAIN: (&str, &str) = (
+    "main.c",
+    "int printf(const char *, ...);\nint twice(int); int next(void);\n\
+     int main(void) { next(); return printf(\"%d %d\\n\", twice(21), next()) < 0; }\n",
+);
+pub(crate) const TWICE: (&str, &str) = (
+    "twice.c",
+    "int next(void);\nstatic int hidden(int x) { return x * 2 + next(); }\n\
+     int twice(int x) { return hidden(x) - 1; }\n",
+);
+pub(crate) const NEXT: (&str, &str) =
+    ("next.c", "static int count;\nint next(void) { return ++count; }\n");
+
+pub(crate) fn three(space: &TestSpace) {
+    space.compile("", &[MAIN, TWICE, NEXT]);
+}
+
+#[test]
+fn direct_objects() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        three(&space);
+        assert_eq!(same_link(&space, &program("main.o twice.o next.o")), 3);
+        assert_eq!(space.real("./recorded").ok().stdout, "43 3\n", "the test's own sum");
+        assert!(!space.exists(".recorded.thinshim"));
+    }
+}
+
+#[test]
+fn a_relocatable_link_of_many() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        three(&space);
+        assert_eq!(same_link(&space, "-r main.o twice.o next.o"), 3);
+        assert_eq!(
+            same_link(
+                &space,
+                "-shared --no-undefined -lc -L/usr/lib/x86_64-linux-gnu \
+            twice.o next.o"
+            ),
+            2
+        );
+    }
+}
+
+/// Kbuild's single-object modules: `ld -r -o tmp a.o; mv tmp a.o`, and onto itself.
+#[test]
+fn a_relocatable_link_of_one_onto_itself() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        three(&space);
+        assert_eq!(same_link(&space, "-r next.o"), 1);
+        space.strict("ld.lld -r -o next.o.tmp next.o").ok();
+        space.real("mv next.o.tmp next.o").ok();
+        assert!(space.read("next.o").starts_with(b"\x7fELF"));
+        space.strict("ld.lld -r -o twice.o twice.o").ok();
+        assert!(space.read("twice.o").starts_with(b"\x7fELF"));
+        space.strict(&format!("ld.lld {} -o recorded", program("main.o twice.o next.o"))).ok();
+        assert_eq!(space.real("./recorded").ok().stdout, "43 3\n");
+        space.is_clean();
+    }
+}
+
+/// As Kbuild's `modfinal`: `-r` with a script, native and bitcode inputs.
+#[test]
+fn a_link_by_a_script() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        three(&space);
+        space.write(
+            "module.lds",
+            "SECTIONS {\n .modinfo : { *(.modinfo) }\n .text.all 0 : { *(.text .text.[0-9a-zA-Z_]*) }\n}\n",
+        );
+        space.write(
+            "mod.c",
+            "__attribute__((section(\".modinfo\"), used)) static const char l[] = \"license=GPL\";\n",
+        );
+        space.shim("clang -O2 -flto=thin -fPIE -c mod.c").ok();
+        space.strict("ld.lld -r -o m.o twice.o next.o").ok();
+        let args = "-r --build-id=sha1 -T module.lds m.o mod.o";
+        assert_eq!(same_link(&space, args), 1);
+        let sections = space.real("llvm-readobj --sections recorded").ok().stdout;
+        assert!(sections.contains("Name: .text.all"), "{sections}");
+        assert!(sections.contains("Name: .modinfo"), "{sections}");
+    }
+}
+
+#[test]
+fn lazy_objects_and_groups() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        three(&space);
+        space.compile("", &[("unused.c", "int unused(void) { return 7; }\n")]);
+        let args = program("main.o --start-lib unused.o next.o twice.o --end-lib");
+        same_link(&space, &args);
+        assert!(!symbols(&space, "recorded").iter().any(|line| line.contains("unused")));
+        same_link(&space, &program("--start-group twice.o next.o --end-group main.o"));
+    }
+}
+
+#[test]
+fn native_objects_between_modules() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        three(&space);
+        space.shim("clang -O2 -fPIE -c twice.c").ok();
+        assert!(space.read("twice.o").starts_with(b"\x7fELF"));
+        assert_eq!(same_link(&space, &program("main.o twice.o next.o")), 2);
+    }
+}
+
+#[test]
+fn libraries_by_name() {
+    let space = TestSpace::new();
+    three(&space);
+    space.write("lib/empty", "");
+    space.real("llvm-ar rcs lib/libtwo.a twice.o next.o").ok();
+    same_link(&space, &program("main.o -Llib -ltwo"));
+    same_link(&space, &program("main.o -L lib -l:libtwo.a"));
+}
+
+#[test]
+fn response_files() {
+    let space = TestSpace::new();
+    three(&space);
+    space.real("mkdir odd\\dir").ok();
+    for (from, to) in [("twice.o", "odd name.o"), ("next.o", "it's \"next\".o")] {
+        std::fs::rename(space.path(from), space.path(to)).expect(to);
+    }
+    space.write("inner.rsp", "'odd name.o'\n");
+    space.write("objects.rsp", "main.o @inner.rsp\n\"it's \\\"next\\\".o\"\n");
+    assert_eq!(same_link(&space, &program("@objects.rsp")), 3);
+}
+
+#[test]
+fn a_response_file_with_an_open_quote() {
+    let space = TestSpace::new();
+    three(&space);
+    for text in ["main.o 'twice.o", "main.o \"twice.o\\\""] {
+        space.write("open.rsp", text);
+        space.write("out", "as before");
+        space.shim("ld.lld -r @open.rsp -o out").fails(120, &["open.rsp", "quote"]);
+        assert_eq!(space.text("out"), "as before");
+        space.is_clean();
+    }
+}
+
+#[test]
+fn paths_of_all_kinds() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        space.write("deep/er/x", "");
+        space.compile("", &[("deep/er/main.c", MAIN.1), ("side/twice.c", TWICE.1), NEXT]);
+        let absolute = space.path("next.o");
+        let args =
+            program(&format!("deep/er/../er/main.o ./side/../side/twice.o {}", absolute.display()));
+        assert_eq!(same_link(&space, &args), 3);
+        // From below, where each `..` leaves the directory.
+        let args = program("main.o ../../side/twice.o ../.././next.o");
+        space.strict(&format!("ld.lld {args} -o prog")).within(space.path("deep/er")).ok();
+        assert_eq!(space.real("deep/er/prog").ok().stdout, "43 3\n");
+        space.is_clean();
+    }
+}
+
+/// Both summaries: modules for regular LTO keep their partition beside the back ends.
+#[test]
+fn regular_lto_beside_thinlto() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        three(&space);
+        space.shim("clang -O2 -flto=full -fPIE -c next.c").ok();
+        same_link(&space, &program("main.o twice.o next.o"));
+        assert_eq!(space.real("./recorded").ok().stdout, "43 3\n");
+        same_link(&space, "-r main.o twice.o next.o");
+    }
+}
+
+#[test]
+fn split_lto_units_of_cpp() {
+    let class = "struct Shape { virtual int area(int) = 0; virtual ~Shape() {} };\n\
+                 Shape *square(); Shape *line();\n";
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        space.write("shape.h", class);
+        let options = "-fsplit-lto-unit -fwhole-program-vtables -fvisibility=hidden \
+                       -fno-exceptions -nostdinc++";
+        space.compile(
+            options,
+            &[
+                (
+                    "main.cpp",
+                    "#include \"shape.h\"\nextern \"C\" int printf(const char *, ...);\n\
+                     int main() { return printf(\"%d %d\\n\", square()->area(4), line()->area(4)) < 0; }\n",
+                ),
+                (
+                    "square.cpp",
+                    "#include \"shape.h\"\nnamespace { struct Square : Shape { \
+                     int area(int x) override { return x * x; } }; Square s; }\n\
+                     Shape *square() { return &s; }\n",
+                ),
+                (
+                    "line.cpp",
+                    "#include \"shape.h\"\nstruct Line : Shape { \
+                     int area(int x) override { return x; } };\nstatic Line l;\n\
+                     Shape *line() { return &l; }\nvoid operator delete(void *) noexcept {}\n\
+                     void operator delete(void *, unsigned long) noexcept {}\n\
+                     extern \"C\" void __cxa_pure_virtual() { for (;;) {} }\n\
+                     namespace __cxxabiv1 { struct __class_type_info { virtual ~__class_type_info(); }; \
+                     struct __si_class_type_info { virtual ~__si_class_type_info(); }; \
+                     __class_type_info::~__class_type_info() {} \
+                     __si_class_type_info::~__si_class_type_info() {} }\n",
+                ),
+            ],
+        );
+        assert_eq!(same_link(&space, &program("main.o square.o line.o")), 3);
+        assert_eq!(space.real("./recorded").ok().stdout, "16 4\n");
+    }
+}
+
+/// Objects that clang made without thinshim take the options of the link line.
+#[test]
+fn objects_without_a_record() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        three(&space);
+        space.real("clang -O2 -flto=thin -fPIE -c twice.c").ok();
+        assert!(space.read("twice.o").starts_with(b"BC"));
+        assert_eq!(same_link(&space, &program("main.o twice.o next.o")), 3);
+        // What -r says nothing of is nobody's guess.
+        space.strict("ld.lld -r main.o twice.o -o out").fails(120, &["twice.o", "THINSHIM_STRICT"]);
+        assert!(!space.exists("out"));
+    }
+}
+
+/// A lone symbol that nobody defines: lld's own words, with the user's names in them.
+#[test]
+fn an_undefined_symbol_is_told_of_the_module() {
+    let space = TestSpace::new();
+    three(&space);
+    let args = program("main.o twice.o");
+    let reference = space.real(&format!("ld.lld {args} -o reference")).end();
+    let outcome = space
+        .strict(&format!("ld.lld {args} -o out"))
+        .fails(1, &["undefined symbol: next", "twice.o"]);
+    assert!(!outcome.stderr.contains(".thinshim"), "{outcome}");
+    assert!(reference.stderr.contains("undefined symbol: next"), "{reference}");
+    assert!(!space.exists("out"));
+    space.is_clean();
+}
+
+#[test]
+fn maps_and_dependencies_speak_of_modules() {
+    let space = TestSpace::new();
+    three(&space);
+    space.real("llvm-ar rcs libnext.a next.o").ok();
+    let args = program("main.o twice.o libnext.a");
+    let options = "-Map=out.map --dependency-file=out.d --cref";
+    space.strict(&format!("ld.lld {args} {options} -o out")).ok();
+    for file in ["out.map", "out.d"] {
+        let text = space.text(file);
+        for module in ["main.o", "twice.o"] {
+            assert!(text.contains(module), "no {module} in {file}: {text}");
+        }
+        assert!(!text.contains("native/"), "{file}: {text}");
+    }
+    assert!(space.text("out.d").contains("libnext.a"), "{}", space.text("out.d"));
+}
+
+#[test]
+fn the_output_may_be_a_device_or_a_symlink() {
+    let space = TestSpace::new();
+    three(&space);
+    let args = program("main.o twice.o next.o");
+    space.strict(&format!("ld.lld {args} -o /dev/null")).ok();
+    let null = std::fs::metadata("/dev/null").expect("a device");
+    assert!(std::os::unix::fs::FileTypeExt::is_char_device(&null.file_type()));
+    assert!(!std::path::Path::new("/dev/.null.thinshim").exists());
+
+    for tool in ["reference", "out"] {
+        space.write(&format!("there/{tool}"), "old");
+        std::os::unix::fs::symlink(format!("there/{tool}"), space.path(tool)).expect("a link");
+    }
+    space.real(&format!("ld.lld {args} -o reference")).ok();
+    space.strict(&format!("ld.lld {args} -o out")).ok();
+    assert_eq!(space.path("out").is_symlink(), space.path("reference").is_symlink());
+    assert_eq!(space.text("there/out") == "old", space.text("there/reference") == "old");
+    oracle::same_behaviour(&space, "out");
+    space.is_clean();
+}
