@@ -135,6 +135,9 @@ pub fn walk(data: &[u8], visitor: &mut dyn Visitor) -> Result<(), Malformed> {
         if walk.cursor.fixed(2)? != 1 {
             return Err(Malformed);
         }
+        // A module's BLOCKINFO speaks of that module alone: a second one's abbreviations have
+        // other widths.
+        walk.info.clear();
         walk.block(None, 1)?;
     }
     Ok(())
