@@ -137,7 +137,7 @@ fn options(
     settings: &Settings,
     clang: &Path,
 ) -> Result<Vec<Rc<[OsString]>>, String> {
-    let no_record = modules.iter().any(|module| module.record.is_none());
+    let no_record = modules.iter().any(|module| module.thin && module.record.is_none());
     let exactness_matters = no_record || settings.options == back_end::OptionsFrom::Link;
     if let Some(reason) = link.lto.inexact().filter(|_| exactness_matters) {
         return Err(reason.to_owned());
@@ -147,6 +147,10 @@ fn options(
     modules
         .iter()
         .map(|module| {
+            if !module.thin {
+                // Its code is the thin link's to write, with the options of the link line.
+                return Ok(Rc::default());
+            }
             let key = (&module.record, &module.triple);
             if let Some(options) = known.get(&key) {
                 return Ok(Rc::clone(options));
