@@ -187,3 +187,122 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::fs;
+    use std::path::Path;
+
+    fn words(text: &str) -> Vec<String> {
+        tokenize(text.as_bytes())
+            .unwrap()
+            .into_iter()
+            .map(|word| word.into_string().unwrap())
+            .collect()
+    }
+
+    /// A response file in a directory of the test's own.
+    fn file(dir: &Path, name: &str, text: impl AsRef<[u8]>) -> OsString {
+        let path = dir.join(name);
+        fs::write(&path, text).unwrap();
+        let mut word = OsString::from("@");
+        word.push(path);
+        word
+    }
+
+    #[test]
+    fn words_are_split_as_llvm_splits_them() {
+        assert_eq!(words(" a\tb\r\nc\n"), ["a", "b", "c"]);
+        assert_eq!(words(r#"a" b"c 'd "e'"#), ["a bc", "d \"e"]);
+        // Not as a shell: the backslash speaks inside single quotes, too.
+        assert_eq!(words(r"'z\'z' \n \\ 'a\b'"), ["z'z", "n", "\\", "ab"]);
+        assert_eq!(words(r#""\"" "\x""#), ["\"", "x"]);
+        // Quotes that hold nothing make no word.
+        assert_eq!(words(r#"a "" '' b"#), ["a", "b"]);
+        assert_eq!(words("a\x0bb \\"), ["a\x0bb", "\\"]);
+        assert_eq!(words("a\\\nb"), ["a\nb"]);
+    }
+
+    #[test]
+    fn a_quote_left_open_is_seen() {
+        for text in ["\"", "'a", "a 'b\\'", "\"a\\", "\"a\\\""] {
+            assert_eq!(tokenize(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn files_are_expanded_in_their_places() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = file(dir.path(), "inner", "\u{feff}b 'c d'");
+        let outer = file(dir.path(), "outer", quote([inner.as_os_str(), "e".as_ref()]));
+        let absent = OsString::from("@/nowhere/at/all");
+        let line = ["a".into(), outer, absent.clone(), inner];
+        assert!(mentioned_in(&line));
+        assert!(!mentioned_in(&["a@b".into(), "".into()]));
+        let expected = ["a", "b", "c d", "e", "@/nowhere/at/all", "b", "c d"];
+        assert_eq!(expand(&line).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_file_within_itself_is_an_error_under_any_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let word = file(dir.path(), "a", "");
+        let other = dir.path().join("b");
+        std::os::unix::fs::symlink(dir.path().join("a"), &other).unwrap();
+        fs::write(dir.path().join("a"), format!("x @{}", other.display())).unwrap();
+        let error = expand(&[word]).unwrap_err();
+        assert!(matches!(&error, Error::Recursive(path) if *path == other));
+        assert!(error.to_string().contains(other.to_str().unwrap()));
+    }
+
+    #[test]
+    fn errors_name_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let quote = file(dir.path(), "quote", "a 'b");
+        assert!(matches!(expand(&[quote]).unwrap_err(), Error::UnterminatedQuote(_)));
+        let utf16 = file(dir.path(), "utf16", b"\xff\xfea\0");
+        assert!(matches!(expand(&[utf16]).unwrap_err(), Error::Utf16(_)));
+        let mut directory = OsString::from("@");
+        directory.push(dir.path());
+        let error = expand(&[directory]).unwrap_err();
+        assert!(matches!(error, Error::NotAFile(_)));
+        assert!(error.to_string().contains(dir.path().to_str().unwrap()));
+    }
+
+    #[test]
+    fn files_that_double_at_each_step_come_to_an_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut word = file(dir.path(), "0", "x".repeat(4096));
+        for step in 1..24 {
+            let twice = quote([word.as_os_str(), &word]);
+            word = file(dir.path(), &step.to_string(), twice);
+        }
+        assert!(matches!(expand(&[word]).unwrap_err(), Error::TooLarge(_)));
+        let mut word = file(dir.path(), "0", "x");
+        for step in 1..40 {
+            word = file(dir.path(), &step.to_string(), quote([word.as_os_str()]));
+        }
+        assert!(matches!(expand(&[word]).unwrap_err(), Error::TooLarge(_)));
+    }
+
+    proptest! {
+        #[test]
+        fn quoted_words_come_back(
+            words in proptest::collection::vec(proptest::collection::vec(1_u8..=255, 1..12), 0..12),
+        ) {
+            let words: Vec<_> = words.into_iter().map(OsString::from_vec).collect();
+            let text = quote(words.iter().map(OsString::as_os_str));
+            prop_assert_eq!(tokenize(&text), Some(words));
+        }
+
+        #[test]
+        fn no_text_makes_the_tokenizer_panic(
+            text in proptest::collection::vec(prop_oneof![any::<u8>(), Just(b'\\'), Just(b'\''), Just(b' ')], 0..64),
+        ) {
+            let total: usize = tokenize(&text).unwrap_or_default().iter().map(|word| word.len()).sum();
+            prop_assert!(total <= text.len());
+        }
+    }
+}
