@@ -1,13 +1,11 @@
 //! One ThinLTO link, from its command line to its output.
 
-use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
-use std::rc::Rc;
 use std::time::Instant;
 
 use nix::sys::signal::Signal;
@@ -447,15 +445,18 @@ struct Trouble {
 
 /// Copies members out of their archives.
 fn copy_members(extracts: &[Extract]) -> Result<(), Failure> {
-    let mut archives: HashMap<&Path, Rc<[u8]>> = HashMap::new();
+    // Members of one archive come one after the other: it is read once, and one at a time.
+    let mut read: Option<(&Path, Vec<u8>)> = None;
     for extract in extracts {
         let archive = extract.archive.as_path();
         let fail = |error: std::io::Error| {
             Failure::new(format!("cannot copy a member out of {}: {error}", archive.display()))
         };
-        if !archives.contains_key(archive) {
-            archives.insert(archive, fs::read(archive).map_err(fail)?);
-        }
+        let data = match read.take() {
+            Some((path, data)) if path == archive => data,
+            _ => fs::read(archive).map_err(fail)?,
+        };
+        let (_, data) = read.insert((archive, data));
         let bytes = data
             .get(extract.range.clone())
             .ok_or_else(|| fail(std::io::Error::other("it has changed while it was being read")))?;

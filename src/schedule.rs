@@ -152,10 +152,8 @@ impl Scheduler<'_> {
 
     /// Waits until something happens.
     fn wait(&mut self, pool: &mut Pool, short_of_memory: bool) -> io::Result<()> {
-        let timeout = match short_of_memory {
-            true => PollTimeout::from(MEMORY_POLL_MS),
-            false => PollTimeout::NONE,
-        };
+        let timeout =
+            if short_of_memory { PollTimeout::from(MEMORY_POLL_MS) } else { PollTimeout::NONE };
         let (signalled, pooled) = {
             let mut fds = vec![PollFd::new(self.signals.fd(), PollFlags::POLLIN)];
             fds.extend(pool.event_fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
@@ -170,15 +168,18 @@ impl Scheduler<'_> {
         if pooled {
             pool.pump();
         }
-        while signalled {
-            match self.signals.next()? {
-                None => break,
-                Some(Signal::SIGCHLD) => {}
-                Some(signal) => {
-                    self.summary.interrupted.get_or_insert(signal);
-                    self.waiting.clear();
-                    self.end_all(signal);
-                }
+        if signalled {
+            self.hear_signals()?;
+        }
+        Ok(())
+    }
+
+    fn hear_signals(&mut self) -> io::Result<()> {
+        while let Some(signal) = self.signals.next()? {
+            if signal != Signal::SIGCHLD {
+                self.summary.interrupted.get_or_insert(signal);
+                self.waiting.clear();
+                self.end_all(signal);
             }
         }
         Ok(())

@@ -67,8 +67,8 @@ impl Visitor for Reader {
             (block::MODULE, code::MODULE_TRIPLE) if self.facts.triple.is_empty() => {
                 self.facts.triple = operands.iter().map(|&byte| byte as u8 as char).collect();
             }
-            (block::MODULE, code::MODULE_ASM) => self.assembly(operands),
-            (
+            (block::MODULE, code::MODULE_ASM)
+            | (
                 block::CONSTANTS,
                 code::INLINEASM | code::INLINEASM_OLD | code::INLINEASM_OLD2 | code::INLINEASM_OLD3,
             ) => self.assembly(operands),

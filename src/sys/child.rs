@@ -64,7 +64,7 @@ pub fn end_as(status: ExitStatus) -> ExitCode {
             let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0);
             return end_by(signal);
         }
-        return ExitCode::from(128u8.wrapping_add(number as u8));
+        return ExitCode::from(128u8.wrapping_add(u8::try_from(number).unwrap_or(0)));
     }
-    ExitCode::from(status.code().unwrap_or(1) as u8)
+    ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }

@@ -156,12 +156,11 @@ impl<'a> Looking<'a, '_> {
                 self.script(Path::new(&path), &text)?;
                 self.inputs.pieces.push(Piece::Word(element));
             }
-            Ok(Sort::Other(_)) => self.inputs.pieces.push(Piece::Word(element)),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 return Err(Trouble::StepAside(error.to_string()));
             }
-            // Absent, a directory, not ours to read: the linker says it best.
-            Err(_) => self.inputs.pieces.push(Piece::Word(element)),
+            // Native; or absent, a directory, not ours to read: the linker says it best.
+            Ok(Sort::Other(_)) | Err(_) => self.inputs.pieces.push(Piece::Word(element)),
         }
         Ok(())
     }
@@ -334,9 +333,7 @@ fn find_library(link: &Link, name: &OsStr, state: State) -> Option<PathBuf> {
 
 /// Finds a file that a script names: as it is, or in the library paths.
 fn find_file(link: &Link, name: &OsStr) -> Option<PathBuf> {
-    let plain = PathBuf::from(name);
-    let found = std::iter::once(plain)
+    std::iter::once(PathBuf::from(name))
         .chain(link.library_paths.iter().map(|path| library_directory(link, path).join(name)))
-        .find(|path| path.is_file());
-    found
+        .find(|path| path.is_file())
 }
