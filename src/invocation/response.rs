@@ -170,6 +170,16 @@ impl Expansion {
     }
 }
 
+impl Error {
+    /// Whether the real tool can still do something with the command line: read the file that we
+    /// cannot, or refuse it in its own words. Nothing was taken from a pipe.
+    ///
+    /// A quote left open is for us to refuse: LLVM's tools would go on with half a command line.
+    pub fn left_to_tool(&self) -> bool {
+        !matches!(self, Self::UnterminatedQuote(_))
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (path, why) = match self {
@@ -261,13 +271,13 @@ mod tests {
     fn errors_name_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let quote = file(dir.path(), "quote", "a 'b");
-        assert!(matches!(expand(&[quote]).unwrap_err(), Error::UnterminatedQuote(_)));
+        assert!(!expand(&[quote]).unwrap_err().left_to_tool());
         let utf16 = file(dir.path(), "utf16", b"\xff\xfea\0");
         assert!(matches!(expand(&[utf16]).unwrap_err(), Error::Utf16(_)));
         let mut directory = OsString::from("@");
         directory.push(dir.path());
         let error = expand(&[directory]).unwrap_err();
-        assert!(matches!(error, Error::NotAFile(_)));
+        assert!(matches!(error, Error::NotAFile(_)) && error.left_to_tool());
         assert!(error.to_string().contains(dir.path().to_str().unwrap()));
     }
 

@@ -101,7 +101,8 @@ impl LtoOptions {
         }
         args.all(&self.clang);
         if let Some(file) = &self.sample_profile {
-            args.one(joined("-fprofile-sample-use=", file));
+            // Not by way of the driver, which puts an option of LLVM's beside it that lld does not.
+            args.cc1(joined("-fprofile-sample-use=", file));
         }
         match &self.cs_profile_file {
             _ if self.cs_profile_generate => {
@@ -110,14 +111,15 @@ impl LtoOptions {
                     args.cc1(joined("-fprofile-instrument-path=", file));
                 }
             }
-            Some(file) => args.cc1(joined("-fprofile-instrument-use-path=", file)),
+            // The driver's spelling: clang 22's cc1 wants the kind of the profile, too, 19's knows
+            // no way to say it.
+            Some(file) => args.one(joined("-fprofile-use=", file)),
             None => (),
         }
         match &self.basic_block_sections {
-            // clang 20 has made an option of its own of the labels.
-            Some(value) if value == "labels" && major >= 20 => {
-                args.one("-fbasic-block-address-map");
-            }
+            // From LLVM 20 on lld warns that the labels have an option of their own, and does
+            // nothing.
+            Some(value) if value == "labels" && major >= 20 => (),
             Some(value) if is_list(value) => {
                 args.one(joined("-fbasic-block-sections=list=", value));
             }
