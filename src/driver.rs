@@ -120,6 +120,13 @@ fn distribute(
     })
 }
 
+/// Links of fewer modules are over before a second thread is of use.
+const THREADS_WORTH: usize = 32;
+/// lld starts no more by itself (`lld/ELF/Driver.cpp`, `threads`).
+const LLD_THREADS_MAX: usize = 16;
+/// A token that is free comes by way of the keeper: two process switches.
+const TOKENS_WAIT: std::time::Duration = std::time::Duration::from_millis(10);
+
 /// Whether a link goes on.
 enum Step {
     Go,
@@ -362,7 +369,7 @@ impl<'a> Distribution<'a> {
         let since = Instant::now();
         let merge = self.merge_script()?;
         let regular = self.regular();
-        let threads = self.prepared.link.threads.is_none().then(|| self.pool.held() + 1);
+        let threads = self.prepared.link.threads.is_none().then(|| self.threads());
         let args = native_link::args(
             &self.prepared.inputs,
             &self.natives,
@@ -371,6 +378,7 @@ impl<'a> Distribution<'a> {
             threads,
         );
         let ended = self.run_linker(&args)?;
+        self.pool.set_demand(0);
         self.report.native_link_s = since.elapsed().as_secs_f64();
         let names: Vec<(PathBuf, &OsStr)> =
             self.jobs.iter().map(|job| (job.output.clone(), job.module.as_os_str())).collect();
@@ -385,6 +393,15 @@ impl<'a> Distribution<'a> {
             self.name_modules_in_side_files(&names)?;
         }
         Ok(Stop::Status(ended.status))
+    }
+
+    /// How many threads the native link may have: its own, and one for each token that is free.
+    fn threads(&mut self) -> usize {
+        if self.jobs.len() < THREADS_WORTH {
+            return 1;
+        }
+        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        1 + self.pool.gather(cpus.min(LLD_THREADS_MAX) - 1, TOKENS_WAIT)
     }
 
     fn merge_script(&self) -> Result<Option<PathBuf>, Failure> {

@@ -139,7 +139,8 @@ impl Scheduler<'_> {
         let mut command = Command::new(self.clang);
         command.args(&self.jobs[job].args).stdin(Stdio::null()).stderr(said.try_clone()?);
         jobserver::scrub(&mut command);
-        child::dies_with_parent(&mut command, Signal::SIGTERM);
+        // What it leaves lies in the work directory.
+        child::dies_with_parent(&mut command, Signal::SIGKILL);
         child::with_signal_mask(&mut command, self.signals.mask_before());
         let child = command.spawn()?;
         log::debug!("back end of {} is {}", self.jobs[job].module.display(), child.id());

@@ -5,11 +5,14 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::sys::guardian::Guardian;
+
 /// A private directory, removed when this goes unless it is to be kept.
 #[derive(Debug)]
 pub struct WorkDir {
     path: PathBuf,
     keep: bool,
+    guardian: Option<Guardian>,
     _lock: Option<File>,
 }
 
@@ -57,12 +60,12 @@ impl WorkDir {
     /// The operating system's.
     pub fn kept(path: &Path) -> io::Result<WorkDir> {
         fs::create_dir_all(path)?;
-        Ok(WorkDir { path: path.to_owned(), keep: true, _lock: None })
+        Ok(WorkDir { path: path.to_owned(), keep: true, guardian: None, _lock: None })
     }
 
     fn elsewhere() -> io::Result<WorkDir> {
         let path = tempfile::Builder::new().prefix("thinshim-").tempdir()?.keep();
-        Ok(WorkDir { path, keep: false, _lock: None })
+        WorkDir::guarded(path, None)
     }
 
     fn claim(path: &Path) -> io::Result<Option<WorkDir>> {
@@ -84,7 +87,12 @@ impl WorkDir {
                 fs::remove_file(entry.path())?;
             }
         }
-        Ok(Some(WorkDir { path: path.to_owned(), keep: false, _lock: Some(lock) }))
+        WorkDir::guarded(path.to_owned(), Some(lock)).map(Some)
+    }
+
+    fn guarded(path: PathBuf, lock: Option<File>) -> io::Result<WorkDir> {
+        let guardian = Guardian::set(&std::path::absolute(&path)?)?;
+        Ok(WorkDir { path, keep: false, guardian: Some(guardian), _lock: lock })
     }
 
     /// Where copied members stand, if the directory for `output` gets the name it should have.
@@ -105,6 +113,8 @@ impl WorkDir {
 
 impl Drop for WorkDir {
     fn drop(&mut self) {
+        // Dismissed first: a guardian never works beside us.
+        self.guardian = None;
         if !self.keep
             && let Err(error) = fs::remove_dir_all(&self.path)
         {

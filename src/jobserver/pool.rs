@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
 use super::discovery::{self, Ends, Environment, Source};
@@ -147,6 +149,28 @@ impl Pool {
             Supply::Kept(keeper, _) => Some(keeper.socket().as_fd()),
             _ => None,
         }
+    }
+
+    /// Sets the demand, waits at most `patience` for it to be met, and returns the number in hand.
+    /// What has not come by then is no longer asked for.
+    pub fn gather(&mut self, extra: usize, patience: Duration) -> usize {
+        self.set_demand(extra);
+        let deadline = Instant::now() + patience;
+        while self.held() < extra {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Some(fd) = self.event_fd().filter(|_| !left.is_zero()) else { break };
+            let millis = u16::try_from(left.as_millis() + 1).unwrap_or(u16::MAX);
+            let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+            match poll(&mut fds, PollTimeout::from(millis)) {
+                Ok(0) => break,
+                Ok(_) => {
+                    self.pump();
+                }
+                Err(_) => {}
+            }
+        }
+        self.set_demand(self.held());
+        self.held()
     }
 
     /// Takes in what the keeper has to say, without waiting, and returns the number in hand.

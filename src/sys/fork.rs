@@ -54,3 +54,15 @@ pub fn fork_detached<const N: usize>(
         ForkResult::Child => unreachable!("the child has left"),
     }
 }
+
+/// Becomes another program, in a child of [`fork_detached`]: nothing is allocated. Returns where
+/// that fails.
+pub fn exec<const N: usize>(program: &CStr, argv: &[&CStr; N]) {
+    const ARGS_MAX: usize = 8;
+    let mut pointers = [std::ptr::null(); ARGS_MAX];
+    for (pointer, arg) in pointers[..ARGS_MAX - 1].iter_mut().zip(argv) {
+        *pointer = arg.as_ptr();
+    }
+    // SAFETY: the strings and the array, which ends in a null pointer, live until the call returns.
+    unsafe { libc::execv(program.as_ptr(), pointers.as_ptr()) };
+}

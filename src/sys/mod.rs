@@ -4,6 +4,7 @@ pub mod child;
 pub mod commit;
 pub mod fd;
 pub mod fork;
+pub mod guardian;
 pub mod memory;
 pub mod signals;
 pub mod step;
