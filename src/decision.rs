@@ -62,19 +62,27 @@ impl Parsed {
     }
 }
 
-/// Expands response files.
+/// Expands response files. `None`: only the linker itself can read them.
 ///
 /// # Errors
 /// A sentence that names the file.
-pub fn expand(args: &[OsString]) -> Result<Vec<OsString>, Failure> {
+pub fn expand(args: &[OsString]) -> Result<Option<Vec<OsString>>, Failure> {
     if !response::mentioned_in(args) {
-        return Ok(args.to_vec());
+        return Ok(Some(args.to_vec()));
     }
-    response::expand(args).map_err(|error| Failure::new(format!("link: {error}")))
+    match response::expand(args) {
+        Ok(words) => Ok(Some(words)),
+        Err(error) if error.left_to_tool() => Ok(None),
+        Err(error) => Err(Failure::new(format!("link: {error}"))),
+    }
 }
 
 /// Reads the linker's command line.
-pub fn parse(words: Vec<OsString>) -> Parsed {
+pub fn parse(words: Option<Vec<OsString>>) -> Parsed {
+    let Some(words) = words else {
+        let reason = "a response file that only the linker can read".to_owned();
+        return Parsed::Refused(Refusal::PassThrough(reason), Vec::new());
+    };
     match lld::parse(words.clone()) {
         Ok(link) => Parsed::Link(Box::new(link)),
         Err(refusal) => Parsed::Refused(refusal, words),
