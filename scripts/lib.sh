@@ -42,7 +42,7 @@ make make
 gcc cc
 libc6-dev /usr/include/stdio.h
 python3 python3
-perl perl"
+perl prove"
 packages_kernel="bc bc
 bison bison
 flex flex
