@@ -248,7 +248,7 @@ fn an_undefined_symbol_is_told_of_the_module() {
     let reference = space.real(&format!("ld.lld {args} -o reference")).end();
     let outcome = space
         .strict(&format!("ld.lld {args} -o out"))
-        .fails(1, &["undefined symbol: next", "twice.o"]);
+        .fails(1, &["undefined symbol: next", "main.o:(main)"]);
     assert!(!outcome.stderr.contains(".thinshim"), "{outcome}");
     assert!(reference.stderr.contains("undefined symbol: next"), "{reference}");
     assert!(!space.exists("out"));

@@ -37,7 +37,6 @@ pub(crate) fn bin(llvm: u32) -> PathBuf {
 /// A directory of a test's own, removed at its end; kept and named where the test fails.
 pub(crate) struct TestSpace {
     dir: Option<TempDir>,
-    pub(crate) llvm: u32,
     path: OsString,
 }
 
@@ -50,7 +49,7 @@ impl TestSpace {
         let dir = tempfile::Builder::new().prefix("it-").tempdir().expect("a directory");
         let mut path = bin(llvm).into_os_string();
         path.push(":/usr/bin:/bin");
-        let space = TestSpace { dir: Some(dir), llvm, path };
+        let space = TestSpace { dir: Some(dir), path };
         fs::create_dir(space.temp()).expect("a directory");
         space
     }

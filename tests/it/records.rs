@@ -1,0 +1,266 @@
+//! The options record: where it survives, and what it cannot do.
+
+use std::os::unix::fs::MetadataExt;
+
+use crate::links::{MAIN, NEXT, TWICE, three};
+use crate::oracle::{program, same_link};
+use crate::space::{TestSpace, bin, llvms};
+
+/// An option that changes nothing here, and is told from the link line's.
+const MARK: &str = "-falign-functions=64";
+
+/// The back ends' command lines, each joined by blanks, in `explain`'s words.
+fn back_ends(space: &TestSpace, args: &str) -> Vec<String> {
+    let told = space.strict(&format!("explain -- ld.lld {args} -o out")).ok().stdout;
+    let plan: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!(plan["decision"], "distribute", "{plan}");
+    let jobs = plan["back_ends"].as_array().expect("a list");
+    jobs.iter()
+        .map(|job| {
+            let words = job["command"].as_array().expect("a list");
+            words.iter().map(|word| word.as_str().expect("a word")).collect::<Vec<_>>().join(" ")
+        })
+        .collect()
+}
+
+#[track_caller]
+fn all_marked(space: &TestSpace, args: &str, count: usize) {
+    let jobs = back_ends(space, args);
+    assert_eq!(jobs.len(), count, "{jobs:?}");
+    assert!(jobs.iter().all(|job| job.contains(MARK)), "{jobs:?}");
+}
+
+#[test]
+fn it_survives_copies_and_archives() {
+    let space = TestSpace::new();
+    space.compile(MARK, &[MAIN, TWICE, NEXT]);
+    space.real("mkdir moved").ok();
+    space.real("mv main.o moved/a.o").ok();
+    space.real("cp twice.o moved/b.o").ok();
+    space.real("llvm-ar rcs fat.a next.o").ok();
+    space.real("llvm-ar rcsT thin.a moved/b.o").ok();
+    all_marked(&space, "-r moved/a.o twice.o --whole-archive fat.a", 3);
+    all_marked(&space, &program("moved/a.o thin.a fat.a"), 3);
+    // Binutils know nothing of bitcode, and need not.
+    space.real("ar rcs gnu.a moved/b.o next.o").ok();
+    all_marked(&space, &program("moved/a.o gnu.a"), 3);
+    space.is_clean();
+}
+
+#[test]
+fn it_goes_around_ccache() {
+    let space = TestSpace::new();
+    for (name, text) in [MAIN, TWICE, NEXT] {
+        space.write(name, text);
+    }
+    let compile = |name: &str, out: &str| {
+        space
+            .shim(&format!("ccache clang -O2 -flto=thin -fPIE {MARK} -c {name}.c -o {out}"))
+            .env("CCACHE_DIR", space.path("cache"))
+            .ok();
+    };
+    for name in ["main", "twice", "next"] {
+        compile(name, &format!("{name}.o"));
+        let first = space.read(format!("{name}.o"));
+        space.remove(&format!("{name}.o"));
+        compile(name, &format!("{name}.o"));
+        assert_eq!(space.read(format!("{name}.o")), first, "a hit is the same object");
+    }
+    let stats = space.real("ccache --print-stats").env("CCACHE_DIR", space.path("cache")).ok();
+    assert!(stats.stdout.contains("direct_cache_hit\t3\n"), "{stats}");
+    all_marked(&space, &program("main.o twice.o next.o"), 3);
+}
+
+/// What ccache holds under another name of the same file is never written through.
+#[test]
+fn hard_links_of_ccache_keep_their_bytes() {
+    let space = TestSpace::new();
+    space.write(NEXT.0, NEXT.1);
+    let words = "ccache clang -O2 -flto=thin -c next.c -o next.o";
+    let caching = |run: crate::space::Run| {
+        run.env("CCACHE_DIR", space.path("cache")).env("CCACHE_HARDLINK", "1").ok();
+    };
+    caching(space.real(words));
+    let plain = space.read("next.o");
+    let links = || space.path("next.o").metadata().expect("an object").nlink();
+    assert!(links() > 1, "ccache made no hard link");
+    assert!(plain.starts_with(b"BC"));
+    space.remove("next.o");
+    caching(space.shim(words));
+    assert!(!space.read("next.o").starts_with(b"BC"), "there is no record");
+    assert_eq!(links(), 1);
+    space.remove("next.o");
+    caching(space.real(words));
+    assert_eq!(space.read("next.o"), plain, "ccache's own copy has changed");
+}
+
+#[test]
+fn ccache_before_thinshim_is_refused() {
+    let space = TestSpace::new();
+    space.write(NEXT.0, NEXT.1);
+    std::fs::create_dir(space.path("bin")).expect("a directory");
+    std::os::unix::fs::symlink(crate::space::THINSHIM, space.path("bin/thinshim")).expect("a link");
+    space
+        .real("ccache bin/thinshim clang -O2 -flto=thin -c next.c -o next.o")
+        .env("CCACHE_DIR", space.path("cache"))
+        .fails(120, &["thinshim ccache clang"]);
+    assert!(!space.exists("next.o"));
+}
+
+/// The back end's clang is the linker's: an older one could not read its index.
+#[test]
+fn objects_of_an_older_clang() {
+    for older in llvms() {
+        let space = TestSpace::new();
+        for (name, text) in [MAIN, TWICE, NEXT] {
+            space.write(name, text);
+            let clang = bin(older).join("clang");
+            space.shim(&format!("{} -O2 -flto=thin -fPIE -c {name}", clang.display())).ok();
+        }
+        let jobs = back_ends(&space, &program("main.o twice.o next.o"));
+        assert!(jobs.iter().all(|job| job.starts_with("/usr/lib/llvm-22/bin/clang ")), "{jobs:?}");
+        assert_eq!(same_link(&space, &program("main.o twice.o next.o")), 3);
+    }
+}
+
+/// A bitcode file with a record of the test's own making: tag and value of each entry.
+fn with_record(space: &TestSpace, object: &str, entries: &[(u8, &str)]) {
+    let bitcode = space.read("plain.o");
+    let mut file = Vec::new();
+    let len = u32::try_from(bitcode.len()).expect("small");
+    for word in [0x0B17_C0DE, 0, 20, len, 0] {
+        file.extend_from_slice(&u32::to_le_bytes(word));
+    }
+    file.extend_from_slice(&bitcode);
+    file.extend_from_slice(b"THINSHIM");
+    for (tag, value) in entries {
+        file.push(*tag);
+        file.extend_from_slice(&u32::try_from(value.len()).expect("small").to_le_bytes());
+        file.extend_from_slice(value.as_bytes());
+    }
+    file.resize(file.len().next_multiple_of(4), 0);
+    space.write(object, file);
+}
+
+fn options(words: &str) -> Vec<(u8, &str)> {
+    words.split(' ').map(|word| (b'O', word)).collect()
+}
+
+#[test]
+fn a_hostile_record_is_not_obeyed() {
+    let space = TestSpace::new();
+    three(&space);
+    space.real("clang -O2 -flto=thin -fPIE -c twice.c -o plain.o").ok();
+    space.write(
+        "plugin.c",
+        "#include <stdio.h>\n__attribute__((constructor)) static void loaded(void) {\n\
+         FILE *file = fopen(\"loaded\", \"w\"); if (file) fclose(file); }\n",
+    );
+    space.real("clang -shared -fPIC plugin.c -o plugin.so").ok();
+    space.write("response", "-fplugin=./plugin.so");
+    space.script("tools/ld", "touch loaded\n");
+    space.script("tools/as", "touch loaded\n");
+    // What a back end would do with it, were it asked to.
+    space.real("clang -x ir plain.o -c -o done -fplugin=./plugin.so").end();
+    assert!(space.exists("loaded"), "the plugin does not work");
+    space.remove("loaded");
+
+    let good = options("-O2 -fPIE");
+    with_record(&space, "twice.o", &good);
+    assert_eq!(same_link(&space, &program("main.o twice.o next.o")), 3);
+    space.remove("recorded");
+
+    for hostile in [
+        "-O2 -fplugin=./plugin.so",
+        "-fpass-plugin=./plugin.so",
+        "-Xclang -load -Xclang ./plugin.so",
+        "-Xclang=-load -Xclang=./plugin.so",
+        "-mllvm -load=./plugin.so",
+        "-B tools",
+        "-Btools/ -fno-integrated-as",
+        "-fno-integrated-as",
+        "--config=response",
+        "@response",
+        "-Wa,@response",
+        "-o elsewhere",
+        "-oelsewhere",
+        "-MF elsewhere",
+        "-save-temps",
+        "-fuse-ld=tools/ld",
+        "-resource-dir=tools",
+        "plugin.c",
+        "-S",
+        "-###",
+        "-Xclang -o -Xclang elsewhere",
+        "-Xclang",
+        "-ftime-trace=elsewhere",
+        "-foptimization-record-file=elsewhere",
+        "-Wa,-o,elsewhere",
+        "-Wl,elsewhere",
+        "--",
+        "",
+    ] {
+        with_record(&space, "twice.o", &options(hostile));
+        let args = program("main.o twice.o next.o");
+        let outcome = space.strict(&format!("ld.lld {args} -o recorded")).end();
+        assert_eq!(outcome.status.code(), Some(120), "{hostile}: {outcome}");
+        assert!(outcome.stderr.contains("twice.o carries"), "{hostile}: {outcome}");
+        assert!(!space.exists("recorded"), "{hostile}");
+
+        let run = space.shim(&format!("ld.lld {args} -o recorded"));
+        run.env("THINSHIM_SMALL", "0").env("THINSHIM_REPORT", "report").ok();
+        let report = space.report();
+        let reason = report["fallback"].as_str().expect("a reason");
+        assert!(reason.contains("twice.o carries"), "{report}");
+        assert_eq!(space.real("./recorded").ok().stdout, "43 3\n", "{hostile}");
+        space.remove("recorded");
+        for bad in ["loaded", "elsewhere"] {
+            assert!(!space.exists(bad), "{hostile}");
+        }
+    }
+    space.is_clean();
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_a_reason() {
+    let space = TestSpace::new();
+    three(&space);
+    space.real("clang -O2 -flto=thin -fPIE -c twice.c -o plain.o").ok();
+    let args = program("main.o twice.o next.o");
+    for (entries, word) in [
+        (vec![(b'O', "-O2"), (b'Z', "from the future")], "record"),
+        (vec![(b'D', "-fno-such-option")], "-fno-such-option"),
+    ] {
+        with_record(&space, "twice.o", &entries);
+        space.strict(&format!("ld.lld {args} -o out")).fails(120, &["twice.o", word]);
+    }
+    with_record(&space, "twice.o", &options("-O2 -fPIE"));
+    let whole = space.read("twice.o");
+    space.write("twice.o", &whole[..whole.len() - 8]);
+    space.strict(&format!("ld.lld {args} -o out")).fails(120, &["twice.o", "record"]);
+    assert!(!space.exists("out"));
+    // Not strict, the linker does it alone.
+    space.shim(&format!("ld.lld {args} -o out")).env("THINSHIM_SMALL", "0").ok();
+    assert_eq!(space.real("./out").ok().stdout, "43 3\n");
+    // An entry that may be skipped.
+    with_record(&space, "twice.o", &[(b'O', "-O2"), (b'O', "-fPIE"), (b'z', "new")]);
+    space.strict(&format!("ld.lld {args} -o out")).ok();
+}
+
+/// Bitcode that breaks off: lld's words, or thinshim's, and no output.
+#[test]
+fn truncated_bitcode() {
+    let space = TestSpace::new();
+    three(&space);
+    let whole = space.read("twice.o");
+    space.write("out", "as before");
+    for len in [4, 20, 24, whole.len() / 2] {
+        space.write("twice.o", &whole[..len]);
+        let outcome =
+            space.shim("ld.lld -r main.o twice.o -o out").env("THINSHIM_SMALL", "0").end();
+        assert!(!outcome.status.success(), "{len}: {outcome}");
+        assert!(outcome.stderr.contains("twice.o"), "{len}: {outcome}");
+        assert_eq!(space.text("out"), "as before", "{len}");
+        space.is_clean();
+    }
+}
