@@ -67,20 +67,20 @@ pub fn run(argv: Vec<OsString>) -> ExitCode {
     }
     let result = match dispatch::read(argv, env::var_os(dispatch::LINKER_VARIABLE)) {
         Call::Own(args) => cli::run(args),
-        call => refuse_recursion().and_then(|depth| run_tool(call, depth)),
+        call => refuse_recursion().and_then(|()| run_tool(call)),
     };
     result.unwrap_or_else(|failure| failure.report())
 }
 
-fn run_tool(call: Call, depth: u32) -> Result<ExitCode, Failure> {
+fn run_tool(call: Call) -> Result<ExitCode, Failure> {
     match call {
         Call::Clang(tool) => match parse_clang(&tool) {
             clang::Invocation::Compile(compile) => compile::run(&tool, &compile),
-            clang::Invocation::Link(link) => link_through_driver(&tool, &link, depth),
-            clang::Invocation::PassThrough(_) => Err(pass_through(&tool, depth)),
+            clang::Invocation::Link(link) => link_through_driver(&tool, &link),
+            clang::Invocation::PassThrough(_) => Err(pass_through(&tool)),
         },
         Call::Lld(tool) => driver::run(&tool),
-        Call::Other(tool) => Err(pass_through(&tool, depth)),
+        Call::Other(tool) => Err(pass_through(&tool)),
         Call::Own(args) => cli::run(args),
     }
 }
@@ -97,19 +97,21 @@ fn parse_clang(tool: &Tool) -> clang::Invocation {
 }
 
 /// A program called `clang` that calls thinshim would do so forever.
-fn refuse_recursion() -> Result<u32, Failure> {
-    let depth = env::var(DEPTH_VARIABLE).ok().and_then(|depth| depth.parse().ok()).unwrap_or(0);
+fn refuse_recursion() -> Result<(), Failure> {
+    let depth: u32 =
+        env::var(DEPTH_VARIABLE).ok().and_then(|depth| depth.parse().ok()).unwrap_or(0);
     if depth >= DEPTH_MAX {
         return Err(Failure::new(
             "thinshim calls itself without end: is `clang` or `ld.lld` on PATH a script that \
              calls thinshim? Name the real tool by its path",
         ));
     }
-    Ok(depth + 1)
+    sys::environment::set(DEPTH_VARIABLE, &(depth + 1).to_string());
+    Ok(())
 }
 
 /// Lets clang call thinshim as its linker, and tells that which linker is the real one.
-fn link_through_driver(tool: &Tool, link: &clang::Link, depth: u32) -> Result<ExitCode, Failure> {
+fn link_through_driver(tool: &Tool, link: &clang::Link) -> Result<ExitCode, Failure> {
     let compiler = tool::find(tool.name());
     let linker: Option<PathBuf> = match &link.ld_path {
         Some(path) => tool::find(path),
@@ -117,7 +119,7 @@ fn link_through_driver(tool: &Tool, link: &clang::Link, depth: u32) -> Result<Ex
             .and_then(|clang| tool::beside(&clang, "ld.lld"))
             .or_else(|| tool::find("ld.lld".as_ref())),
     };
-    let Some(linker) = linker else { return Err(pass_through(tool, depth)) };
+    let Some(linker) = linker else { return Err(pass_through(tool)) };
     let mut ld_path = OsString::from("--ld-path=");
     ld_path.push(tool::own_path());
     let program = dispatch::program(tool)?;
@@ -127,13 +129,12 @@ fn link_through_driver(tool: &Tool, link: &clang::Link, depth: u32) -> Result<Ex
         .args(["-fuse-ld=lld".into(), ld_path])
         .args(clang::without_ld_path(&tool.args))
         .env(dispatch::LINKER_VARIABLE, linker)
-        .env(DEPTH_VARIABLE, depth.to_string())
         .exec();
     Err(Failure::new(format!("cannot run {}: {error}", program.display())))
 }
 
 /// Becomes the real tool, with the same argument bytes; returns only where that fails.
-fn pass_through(tool: &Tool, depth: u32) -> Failure {
+fn pass_through(tool: &Tool) -> Failure {
     let program = match dispatch::program(tool) {
         Ok(program) => program,
         Err(failure) => return failure,
@@ -142,7 +143,6 @@ fn pass_through(tool: &Tool, depth: u32) -> Failure {
         .arg0(tool.program())
         .args(&tool.command[1..])
         .args(&tool.args)
-        .env(DEPTH_VARIABLE, depth.to_string())
         .exec();
     Failure::new(format!("cannot run {}: {error}", program.display()))
 }
