@@ -61,7 +61,7 @@ pub fn look(path: &OsString) -> io::Result<Sort> {
     if let Some(end) = wrapper::end(&head[..got]).filter(|&end| end <= size) {
         let mut tail = vec![0; usize::try_from(size - end).map_err(io::Error::other)?];
         file.read_exact_at(&mut tail, end)?;
-        if let Some(record) = read_record(&tail)? {
+        if let Some(record) = read_record(path, &tail)? {
             return Ok(Sort::Bitcode(Box::new(Module {
                 path: path.clone(),
                 size,
@@ -87,7 +87,7 @@ pub fn from_bytes(path: &OsString, data: &[u8]) -> io::Result<Module> {
         io::Error::new(io::ErrorKind::InvalidData, format!("{path}: {what}"))
     };
     let parts = wrapper::split(data).ok_or_else(|| invalid("a broken bitcode wrapper"))?;
-    let record = read_record(parts.tail)?;
+    let record = read_record(path, parts.tail)?;
     let facts = module::facts(parts.bitcode, false).map_err(|_| invalid("broken bitcode"))?;
     Ok(Module {
         path: path.clone(),
@@ -99,8 +99,9 @@ pub fn from_bytes(path: &OsString, data: &[u8]) -> io::Result<Module> {
     })
 }
 
-fn read_record(tail: &[u8]) -> io::Result<Option<Record>> {
+fn read_record(path: &OsString, tail: &[u8]) -> io::Result<Option<Record>> {
     Record::from_tail(tail).map_err(|error| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("its options record: {error:?}"))
+        let path = Path::new(path).display();
+        io::Error::new(io::ErrorKind::InvalidData, format!("{path}: its options record: {error:?}"))
     })
 }
