@@ -79,10 +79,10 @@ fn other_compiles_and_links_are_the_same() {
         space.real("clang -c next.c -o native.o").ok();
         space.real(&words.replace('@', "real")).ok();
         space.shim(&words.replace('@', "shim")).env("THINSHIM_REPORT", "report").ok();
-        assert_eq!(space.read("shim"), space.read("real"), "{words}");
+        assert!(space.read("shim") == space.read("real"), "{words}");
     }
     assert!(!space.exists("report"), "no ThinLTO, no report");
-    for words in ["clang --version", "ld.lld --version", "ld.lld --help", "make --version"] {
+    for words in ["clang --version", "ld.lld --version", "make --version"] {
         assert_eq!(space.shim(words).ok().stdout, space.real(words).ok().stdout);
     }
     let real = space.real("ld.lld -r absent.o -o x").end();
