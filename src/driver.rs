@@ -23,7 +23,7 @@ use crate::settings::Settings;
 use crate::sys::signals::Signals;
 use crate::sys::{child, commit, step};
 use crate::thinlto::back_end::{self, BackEnd};
-use crate::thinlto::inputs::Extract;
+use crate::thinlto::inputs::{Extract, Searching};
 use crate::thinlto::native_link;
 use crate::thinlto::thin_link::{self, Paths};
 use crate::workdir::WorkDir;
@@ -244,7 +244,9 @@ impl<'a> Distribution<'a> {
         if self.settings.keep.is_some() {
             self.keep_names(&listed)?;
         }
-        self.jobs = listed.iter().enumerate().map(|(at, &index)| self.job(at + 1, index)).collect();
+        let searching = self.prepared.inputs.searching();
+        let job = |(at, &index)| self.job(at + 1, index, &searching);
+        self.jobs = listed.iter().enumerate().map(job).collect();
         for (job, index) in self.jobs.iter().zip(listed) {
             self.natives[index] = Some(job.output.clone());
         }
@@ -278,12 +280,16 @@ impl<'a> Distribution<'a> {
             .map_err(|error| self.fail("cannot write the names of the modules", &error))
     }
 
-    fn job(&self, number: usize, index: usize) -> BackEnd {
+    fn job(&self, number: usize, index: usize, searching: &Searching<'_>) -> BackEnd {
         let module = &self.prepared.inputs.modules[index];
         let output = native_link::object_name(&self.work.path().join("native"), number);
         let shard = self.paths.index_of(&module.path);
+        let mut options = self.prepared.options[index].to_vec();
+        // Assembly that is inlined still opens the files that it names.
+        let imports = self.paths.imports_of(&module.path);
+        options.extend(back_end::search_options(searching.of_imported(&imports)));
         BackEnd {
-            args: back_end::args(&module.path, &shard, &output, &self.prepared.options[index]),
+            args: back_end::args(&module.path, &shard, &output, &options),
             module: module.path.clone(),
             size: module.size,
             index: shard,

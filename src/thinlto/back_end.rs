@@ -88,10 +88,16 @@ pub fn options(
             );
         }
     }
-    for path in &record.search_paths {
-        options.extend(["-Xclang".into(), "-I".into(), "-Xclang".into(), path.clone()]);
-    }
+    options.extend(search_options(&record.search_paths));
     Ok(options)
+}
+
+/// The options for directories in which assembly looks for files.
+pub fn search_options<'a>(
+    paths: impl IntoIterator<Item = &'a OsString>,
+) -> impl Iterator<Item = OsString> {
+    let options = |path: &OsString| ["-Xclang".into(), "-I".into(), "-Xclang".into(), path.clone()];
+    paths.into_iter().flat_map(options)
 }
 
 /// The options of a module that says nothing of its compile: those of in-process ThinLTO.

@@ -4,6 +4,7 @@
 //! (`a.a(b.o at 80)`), so an archive with bitcode in it becomes its members: each one a file, lazy
 //! where the archive was.
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
@@ -60,7 +61,37 @@ pub struct Inputs<'a> {
     pub extracts: Vec<Extract>,
 }
 
+/// The modules whose assembly opens files: their search paths, by the linker's names for them.
+#[derive(Debug)]
+pub struct Searching<'a>(HashMap<&'a OsStr, &'a [OsString]>);
+
+impl<'a> Searching<'a> {
+    /// The search paths of the modules that the file `imports` lists, one a line. A file that
+    /// cannot be read lists none.
+    pub fn of_imported(&self, imports: &Path) -> Vec<&'a OsString> {
+        if self.0.is_empty() {
+            return Vec::new();
+        }
+        let list = fs::read(imports).unwrap_or_default();
+        list.split(|&byte| byte == b'\n')
+            .filter_map(|name| self.0.get(OsStr::from_bytes(name)))
+            .flat_map(|paths| paths.iter())
+            .collect()
+    }
+}
+
 impl Inputs<'_> {
+    /// The modules whose assembly opens files.
+    pub fn searching(&self) -> Searching<'_> {
+        fn paths(module: &Module) -> Option<&[OsString]> {
+            module.record.as_ref().map(|record| record.search_paths.as_slice())
+        }
+        let found = self.modules.iter().filter_map(|module| {
+            Some((module.path.as_os_str(), paths(module).filter(|paths| !paths.is_empty())?))
+        });
+        Searching(found.collect())
+    }
+
     /// Lets copied members stand in `to` instead of `from`.
     pub fn move_members(&mut self, from: &Path, to: &Path) {
         if from == to {
