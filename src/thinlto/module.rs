@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use crate::invocation::clang;
 use crate::object::record::Record;
 use crate::object::{kind, module, wrapper};
 
@@ -18,7 +19,7 @@ pub struct Module {
     pub size: u64,
     /// What it says of the compile that made it.
     pub record: Option<Record>,
-    /// Its target triple, where no record tells: read from the bitcode.
+    /// Its target triple, where its record names none: read from the bitcode.
     pub triple: Option<String>,
     /// It holds a module for ThinLTO.
     pub thin: bool,
@@ -39,7 +40,7 @@ pub enum Sort {
 const HEAD: usize = 20;
 
 /// Looks at the file at `path`: its first bytes and, where it is bitcode with a record, its last
-/// ones. Only bitcode without a record is read whole.
+/// ones. Only bitcode without a record, or whose record names no target, is read whole.
 ///
 /// # Errors
 /// The operating system's, and `InvalidData` for bitcode that cannot be understood.
@@ -61,7 +62,11 @@ pub fn look(path: &OsString) -> io::Result<Sort> {
     if let Some(end) = wrapper::end(&head[..got]).filter(|&end| end <= size) {
         let mut tail = vec![0; usize::try_from(size - end).map_err(io::Error::other)?];
         file.read_exact_at(&mut tail, end)?;
-        if let Some(record) = read_record(path, &tail)? {
+        // Without a target in the record the bitcode has to tell, lest a native object for another
+        // machine be taken for this module's.
+        if let Some(record) = read_record(path, &tail)?
+            && clang::target(&record.options).is_some()
+        {
             return Ok(Sort::Bitcode(Box::new(Module {
                 path: path.clone(),
                 size,
