@@ -4,6 +4,9 @@
 //! real linker does the same link beside it ([`oracle`]).
 
 mod archives;
+mod builds;
+mod compiles;
+mod faults;
 mod jobserver;
 mod links;
 mod oracle;

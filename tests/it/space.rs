@@ -256,7 +256,7 @@ impl Run {
 
 /// How a command ended.
 pub(crate) struct Outcome {
-    told: String,
+    pub(crate) told: String,
     pub(crate) status: ExitStatus,
     pub(crate) stdout: String,
     pub(crate) stderr: String,

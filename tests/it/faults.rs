@@ -1,0 +1,223 @@
+//! Tools that fail in every way: one clear message, and nothing left behind.
+//!
+//! The real clang does the work, behind a script that goes wrong for one module.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::links::three;
+use crate::oracle::program;
+use crate::space::{NEWEST, Outcome, Run, TestSpace, bin};
+
+/// A clang that does `fault` for the module `twice.o`. In its words, `$out` is the object to be
+/// written and `real` the real clang with the arguments as given.
+fn faulty(space: &TestSpace, fault: &str) {
+    let clang = bin(NEWEST).join("clang");
+    let clang = clang.display();
+    space.script(
+        "faulty",
+        &format!(
+            "real() {{ {clang} \"$@\"; }}\nfor out; do :; done\n\
+             case \"$*\" in\n*' twice.o '*)\n{fault}\n;;\n*) real \"$@\" ;;\nesac\n"
+        ),
+    );
+}
+
+fn link(space: &TestSpace, output: &str) -> Run {
+    space
+        .strict(&format!("ld.lld {} -o {output}", program("main.o twice.o next.o")))
+        .env("THINSHIM_CLANG", space.path("faulty"))
+}
+
+#[track_caller]
+fn one_message(outcome: &Outcome) {
+    let own = outcome.stderr.lines().filter(|line| line.starts_with("thinshim: ")).count();
+    assert_eq!(own, 1, "{outcome}");
+    assert!(outcome.stderr.contains("back end of twice.o"), "{outcome}");
+}
+
+/// Without a fault the script is a clang like any other.
+#[test]
+fn no_fault() {
+    let space = TestSpace::new();
+    three(&space);
+    faulty(&space, "real \"$@\"");
+    assert_eq!(link(&space, "out").ok().stderr, "");
+    assert_eq!(space.real("./out").ok().stdout, "43 3\n");
+    space.is_clean();
+}
+
+#[test]
+fn a_back_end_fails() {
+    let cases = [
+        ("nothing", ":", 120, "No such file"),
+        ("empty", ": > \"$out\"", 120, "empty"),
+        ("text", "echo hello > \"$out\"", 120, "ELF"),
+        ("header", "real \"$@\"; truncate -s 64 \"$out\"", 120, "its object"),
+        (
+            "half",
+            "real \"$@\"; truncate -s $(($(stat -c %s \"$out\") / 2)) \"$out\"",
+            120,
+            "its object",
+        ),
+        ("most", "real \"$@\"; truncate -s -8 \"$out\"", 120, "its object"),
+        ("bitcode", "cp main.o \"$out\"", 120, "ELF"),
+        (
+            "machine",
+            "real --target=aarch64-linux-gnu -c -x c /dev/null -o \"$out\"",
+            120,
+            "machine",
+        ),
+        ("no", "echo no such luck >&2; exit 1", 1, "no such luck"),
+        ("seventy", "exit 70", 70, "70"),
+        ("killed", "kill -KILL $$", 1, "signal: 9"),
+        ("crash", "kill -SEGV $$", 1, "signal: 11"),
+    ];
+    let space = TestSpace::new();
+    three(&space);
+    for (name, fault, status, word) in cases {
+        faulty(&space, fault);
+        let outcome = link(&space, "out").end();
+        assert_eq!(outcome.status.code(), Some(status), "{name}: {outcome}");
+        assert!(outcome.stderr.contains(word), "{name}: {outcome}");
+        one_message(&outcome);
+        assert!(!space.exists("out"), "{name}");
+        space.write("there", "as before");
+        assert_eq!(link(&space, "there").end().status.code(), Some(status), "{name}");
+        assert_eq!(space.text("there"), "as before", "{name}");
+        space.is_clean();
+    }
+}
+
+/// More than a pipe holds.
+#[test]
+fn a_back_end_says_a_megabyte() {
+    let space = TestSpace::new();
+    three(&space);
+    let talk = "head -c 1000000 /dev/zero | tr '\\0' x >&2; echo >&2; ";
+    faulty(&space, &format!("{talk}real \"$@\""));
+    let outcome = link(&space, "out").ok();
+    assert_eq!(outcome.stderr.len(), 1_000_001);
+    faulty(&space, &format!("{talk}exit 1"));
+    let outcome = link(&space, "other").end();
+    assert_eq!(outcome.status.code(), Some(1));
+    assert!(outcome.stderr.len() > 1_000_001 && !space.exists("other"));
+    one_message(&outcome);
+    space.is_clean();
+}
+
+/// The linker fails in its second step, and says so in the user's words.
+#[test]
+fn the_native_link_fails() {
+    let space = TestSpace::new();
+    three(&space);
+    faulty(&space, "real \"$@\"");
+    let args = program("main.o twice.o next.o -T bad.lds");
+    space
+        .write("bad.lds", "SECTIONS { .text : { *(.text*) } ASSERT(SIZEOF(.text) == 1, \"odd\") }");
+    space.write("out", "as before");
+    let outcome = space.strict(&format!("ld.lld {args} -o out")).end();
+    assert_eq!(outcome.status.code(), Some(1), "{outcome}");
+    assert!(outcome.stderr.contains("odd") && !outcome.stderr.contains(".thinshim"), "{outcome}");
+    space.is_clean();
+}
+
+/// A clang that says through a fifo that it runs, and then waits for its end.
+fn stuck(space: &TestSpace) {
+    let fifo = space.path("fifo");
+    if !fifo.exists() {
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
+    }
+    faulty(space, "echo half > \"$out\"; echo $$ > fifo; exec sleep 1000");
+}
+
+#[test]
+fn a_signal_in_the_middle() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        for whole_group in [false, true] {
+            let space = TestSpace::new();
+            three(&space);
+            stuck(&space);
+            space.write("out", "as before");
+            let mut run = link(&space, "out");
+            run.command.process_group(0).stdout(Stdio::null()).stderr(Stdio::piped());
+            let mut child = run.command.spawn().expect("thinshim");
+            let mut pid = String::new();
+            File::open(space.path("fifo"))
+                .and_then(|mut f| f.read_to_string(&mut pid))
+                .expect("a pid");
+            let pid = Pid::from_raw(pid.trim().parse().expect("a pid"));
+            let own = Pid::from_raw(child.id().cast_signed());
+            let target = if whole_group { Pid::from_raw(-own.as_raw()) } else { own };
+            kill(target, signal).expect("a signal");
+            let status = child.wait().expect("thinshim");
+            assert_eq!(status.signal(), Some(signal as i32), "{status}");
+            assert!(kill(pid, None).is_err(), "the back end is left");
+            assert_eq!(space.text("out"), "as before");
+            space.is_clean();
+        }
+    }
+}
+
+/// A small file system, for as long as this lives.
+struct SmallDisk<'a>(&'a TestSpace);
+
+impl SmallDisk<'_> {
+    /// `None` where this user may not mount.
+    fn mount<'a>(space: &'a TestSpace, size: &str) -> Option<SmallDisk<'a>> {
+        fs::create_dir(space.path("disk")).expect("a directory");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o"]).arg(format!("size={size}")).arg("tmpfs");
+        let mounted = mount.arg(space.path("disk")).stderr(Stdio::null()).status();
+        if mounted.is_ok_and(|status| status.success()) {
+            return Some(SmallDisk(space));
+        }
+        assert!(std::env::var_os("CI").is_none(), "cannot mount a tmpfs");
+        eprintln!("skipped: cannot mount a tmpfs");
+        None
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path("disk")).status();
+    }
+}
+
+#[test]
+fn a_full_disk() {
+    let space = TestSpace::new();
+    let Some(_disk) = SmallDisk::mount(&space, "256k") else { return };
+    let big = "int big[200000] = { 1 };\nint *get(void) { return big; }\n";
+    space.compile(
+        "",
+        &[("big.c", big), ("small.c", "int *get(void);\nint one(void) { return *get(); }\n")],
+    );
+    let args = "ld.lld -r big.o small.o -o";
+    space.strict(&format!("{args} out")).ok();
+    let outcome = space.strict(&format!("{args} disk/out")).end();
+    assert!(!outcome.status.success(), "{outcome}");
+    assert!(outcome.stderr.contains("disk/"), "{outcome}");
+    let left: Vec<_> = fs::read_dir(space.path("disk")).expect("a directory").collect();
+    assert!(left.is_empty(), "{left:?} {outcome}");
+
+    // A compile: clang's own object fits, a second copy of it does not.
+    let text: String =
+        (0..2100).map(|n| format!("int f{n}(int x) {{ return x * {n}; }}\n")).collect();
+    space.write("long.c", text);
+    space.shim("clang -O2 -flto=thin -c long.c -o long.o").ok();
+    let size = space.read("long.o").len();
+    assert!((132_000..250_000).contains(&size), "another size, please: {size}");
+    let outcome = space.shim("clang -O2 -flto=thin -c long.c -o disk/long.o").end();
+    assert_eq!(outcome.status.code(), Some(120), "{outcome}");
+    assert!(outcome.stderr.contains("disk/long.o"), "{outcome}");
+    for entry in fs::read_dir(space.path("disk")).expect("a directory") {
+        assert_eq!(entry.expect("an entry").file_name(), "long.o");
+    }
+    space.is_clean();
+}
