@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use crate::Failure;
 use crate::decision::{self, Decision, Prepared};
 use crate::dispatch::{self, Tool};
+use crate::invocation::lld::Side;
 use crate::jobserver::Pool;
 use crate::object::elf;
 use crate::plan::Plan;
@@ -233,7 +234,8 @@ impl<'a> Distribution<'a> {
             return Ok(Step::Stop(Stop::Interrupted(signal)));
         }
         if !ended.status.success() {
-            self.progress.say(&ended.said);
+            let said = self.with_archive_names(&ended.said, false);
+            self.progress.say(&said);
             return Ok(Step::Stop(Stop::Status(ended.status)));
         }
         self.thin_said = ended.said;
@@ -308,10 +310,11 @@ impl<'a> Distribution<'a> {
         let mut trouble: Option<Trouble> = None;
         let (mut done, mut patchable) = (0, 0);
         let (jobs, progress) = (&self.jobs, &mut self.progress);
+        let extracts = &self.prepared.inputs.extracts;
         let mut ended = |ended: schedule::Ended| {
             let job = &jobs[ended.job];
             log::debug!("back end of {}: {:.3} s", job.module.display(), ended.seconds);
-            progress.say(&ended.said);
+            progress.say(&native_link::with_archive_names(&ended.said, extracts, false));
             done += 1;
             progress.count(done, jobs.len());
             let found = if ended.status.success() {
@@ -389,7 +392,8 @@ impl<'a> Distribution<'a> {
         let names: Vec<(PathBuf, &OsStr)> =
             self.jobs.iter().map(|job| (job.output.clone(), job.module.as_os_str())).collect();
         let said = native_link::with_module_names(&ended.said, &names);
-        let unsaid = unsaid(&self.thin_said, &said);
+        let said = self.with_archive_names(&said, false);
+        let unsaid = unsaid(&self.with_archive_names(&self.thin_said, false), &said);
         self.progress.say(&unsaid);
         self.progress.say(&said);
         if let Some(signal) = ended.interrupted {
@@ -410,6 +414,10 @@ impl<'a> Distribution<'a> {
         1 + self.pool.gather(cpus.min(LLD_THREADS_MAX) - 1, TOKENS_WAIT)
     }
 
+    fn with_archive_names(&self, text: &[u8], archive_alone: bool) -> Vec<u8> {
+        native_link::with_archive_names(text, &self.prepared.inputs.extracts, archive_alone)
+    }
+
     fn merge_script(&self) -> Result<Option<PathBuf>, Failure> {
         if !native_link::wants_merge(self.prepared.link, self.patchable_sections) {
             return Ok(None);
@@ -427,13 +435,20 @@ impl<'a> Distribution<'a> {
             if !path.metadata().is_ok_and(|meta| meta.is_file()) {
                 continue;
             }
-            let renamed = fs::read(path).and_then(|text| {
-                let named = native_link::with_module_names(&text, names);
-                if named == text {
-                    return Ok(());
-                }
-                commit::replace(path, |to| to.write_all(&named))
-            });
+            let renamed =
+                fs::read(path).and_then(|text| {
+                    let named = native_link::with_module_names(&text, names);
+                    // Make knows archives, not what is in them.
+                    let dependencies =
+                        self.prepared.link.side_outputs.iter().any(|side| {
+                            side.row.side == Side::DependencyFile && side.value == file
+                        });
+                    let named = self.with_archive_names(&named, dependencies);
+                    if named == text {
+                        return Ok(());
+                    }
+                    commit::replace(path, |to| to.write_all(&named))
+                });
             renamed.map_err(|error| self.fail(&path.display().to_string(), &error))?;
         }
         Ok(())

@@ -268,9 +268,10 @@ fn maps_and_dependencies_speak_of_modules() {
         for module in ["main.o", "twice.o"] {
             assert!(text.contains(module), "no {module} in {file}: {text}");
         }
-        assert!(!text.contains("native/"), "{file}: {text}");
+        assert!(!text.contains(".thinshim"), "{file}: {text}");
     }
-    assert!(space.text("out.d").contains("libnext.a"), "{}", space.text("out.d"));
+    assert!(space.text("out.d").contains(" libnext.a"), "{}", space.text("out.d"));
+    assert!(space.text("out.map").contains("libnext.a(next.o)"), "{}", space.text("out.map"));
 }
 
 #[test]
