@@ -109,12 +109,13 @@ impl TestSpace {
         let mut words = words.split_whitespace();
         let program = words.next().expect("a program");
         // `Command` looks a name up on its own PATH, not on the child's.
-        let found = match program.contains('/') {
-            true => self.path(program),
-            false => env::split_paths(&self.path)
+        let found = if program.contains('/') {
+            self.path(program)
+        } else {
+            env::split_paths(&self.path)
                 .map(|directory| directory.join(program))
                 .find(|path| path.is_file())
-                .unwrap_or_else(|| panic!("no {program} on PATH")),
+                .unwrap_or_else(|| panic!("no {program} on PATH"))
         };
         self.run(&found).args(words)
     }
@@ -152,7 +153,10 @@ impl TestSpace {
         for (name, text) in sources {
             self.write(name, text);
             let object = Path::new(name).with_extension("o");
-            let compiler = if name.ends_with(".cpp") { "clang++" } else { "clang" };
+            let compiler = match Path::new(name).extension() {
+                Some(end) if end == "cpp" => "clang++",
+                _ => "clang",
+            };
             self.shim(&format!(
                 "{compiler} -O2 -flto=thin -fPIE {options} -c {name} -o {}",
                 object.display()
