@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode};
 
 use crate::Failure;
 use crate::dispatch::{self, Tool};
-use crate::invocation::clang::Compile;
+use crate::invocation::clang::{self, Compile};
 use crate::object::record::Record;
 use crate::object::{module, wrapper};
 use crate::sys::{child, commit};
@@ -71,11 +71,16 @@ fn attach(output: &Path, compile: &Compile) -> Result<(), Failure> {
         doubt: compile.doubt.clone(),
     };
     match module::facts(parts.bitcode, true) {
-        Ok(facts) if facts.asm_files => {
-            record.search_paths = absolute(&compile.search_paths)
-                .map_err(|error| fail("name the search paths of", &error))?;
+        Ok(facts) => {
+            // Another clang may be the back end, with another default target.
+            if clang::target(&record.options).is_none() {
+                record.options.insert(0, format!("--target={}", facts.triple).into());
+            }
+            if facts.asm_files {
+                record.search_paths = absolute(&compile.search_paths)
+                    .map_err(|error| fail("name the search paths of", &error))?;
+            }
         }
-        Ok(_) => {}
         Err(_) => record.doubt = Some(OsString::from("bitcode that thinshim cannot read")),
     }
     commit::replace(output, |to| {
