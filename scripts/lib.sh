@@ -15,7 +15,7 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/thinshim-dev
 llvm_version=22
 llvm_bin=${LLVM_BIN:-/usr/lib/llvm-$llvm_version/bin}
 kernel_version=6.12
-rust_minimum=1.88
+rust_minimum=1.89
 # Kbuild asks for clang, ld.lld and llvm-* by their plain names; depmod may live in sbin.
 PATH=$llvm_bin:$HOME/.cargo/bin:$PATH:/usr/sbin:/sbin
 export PATH LC_ALL=C.UTF-8
@@ -55,7 +55,11 @@ gzip gzip
 busybox-static busybox
 qemu-system-x86 qemu-system-x86_64
 linux-source-$kernel_version /usr/src/linux-source-$kernel_version.tar.xz"
-packages_test="shellcheck shellcheck
+packages_test="$(for version in 14 16 19; do
+  printf '%s\n' "clang-$version /usr/lib/llvm-$version/bin/clang" "lld-$version /usr/lib/llvm-$version/bin/ld.lld" \
+    "llvm-$version /usr/lib/llvm-$version/bin/llvm-ar"
+done)
+shellcheck shellcheck
 ccache ccache
 python3-pip pip3"
 packages_bench="hyperfine hyperfine"

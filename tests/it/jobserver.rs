@@ -445,7 +445,7 @@ fn cargo_joins_a_host() {
     let manifest =
         "[package]\nname = \"it\"\nversion = \"0.0.0\"\nedition = \"2024\"\n[workspace]\n";
     let script = format!(
-        "fn main() {{ std::process::Command::new({:?}).args([X])\
+        "fn main() {{ std::process::Command::new({:?}).args([\"--exact\", \"jobserver::client\"])\
          .env({ROLE:?}, {:?}).status().unwrap(); }}",
         env::current_exe().expect("a name"),
         role("kill", 2, &report),
