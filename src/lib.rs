@@ -10,7 +10,8 @@
 //! | [`tool`] | the real tools, found past thinshim itself |
 //! | [`compile`] | a ThinLTO compile: clang, then the options record on its objects |
 //! | [`decision`] | whether a link is distributed, and if not, why |
-//! | [`driver`] | one ThinLTO link from start to end |
+//! | [`driver`] | one link from its command line to its end |
+//! | [`distribution`] | a distributed link, step by step |
 //! | [`plan`] | what a link runs, as a value that can be printed |
 //! | [`schedule`] | the event loop: children, tokens, signals |
 //! | [`thinlto`] | inputs, and the command lines of the three steps |
@@ -31,6 +32,7 @@ pub mod cli;
 pub mod compile;
 pub mod decision;
 pub mod dispatch;
+pub mod distribution;
 pub mod driver;
 pub mod failure;
 pub mod invocation;

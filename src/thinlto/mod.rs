@@ -3,6 +3,7 @@
 pub mod back_end;
 pub mod inputs;
 pub mod module;
+pub mod names;
 pub mod native_link;
 pub mod script;
 pub mod thin_link;

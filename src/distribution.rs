@@ -1,0 +1,449 @@
+//! One distributed link: thin link, back ends, native link.
+
+use crate::Failure;
+use crate::decision::Prepared;
+use crate::invocation::lld::Side;
+use crate::jobserver::Pool;
+use crate::object::elf;
+use crate::plan::Plan;
+use crate::report::Report;
+use crate::report::progress::Progress;
+use crate::schedule;
+use crate::settings::Settings;
+use crate::sys::signals::Signals;
+use crate::sys::{commit, step};
+use crate::thinlto::back_end::{self, BackEnd};
+use crate::thinlto::inputs::{Extract, Searching};
+use crate::thinlto::thin_link::{self, Paths};
+use crate::thinlto::{names, native_link};
+use crate::workdir::WorkDir;
+use nix::sys::signal::Signal;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Instant;
+
+/// Links of fewer modules are over before a second thread is of use.
+const THREADS_WORTH: usize = 32;
+/// lld starts no more by itself (`lld/ELF/Driver.cpp`, `threads`).
+const LLD_THREADS_MAX: usize = 16;
+/// A token that is free comes by way of the keeper: two process switches.
+const TOKENS_WAIT: std::time::Duration = std::time::Duration::from_millis(10);
+
+/// Whether a link goes on.
+#[derive(Debug)]
+pub enum Step {
+    /// To its next step.
+    Go,
+    /// It has ended.
+    Stop(Stop),
+}
+
+/// How a link ended.
+#[derive(Debug)]
+pub enum Stop {
+    /// As its last tool ended.
+    Status(ExitStatus),
+    /// With the exit status of a back end.
+    Code(u8),
+    /// By a signal to this process.
+    Interrupted(Signal),
+}
+
+/// A distributed link on its way.
+#[derive(Debug)]
+pub struct Distribution<'a> {
+    linker: &'a Path,
+    prepared: Prepared<'a>,
+    settings: &'a Settings,
+    signals: &'a Signals,
+    work: WorkDir,
+    paths: Paths,
+    pool: Pool,
+    progress: Progress,
+    report: Report,
+    jobs: Vec<BackEnd>,
+    /// For each module, its native object.
+    natives: Vec<Option<PathBuf>>,
+    patchable_sections: usize,
+    /// What the thin link said: the native link says most of it again.
+    thin_said: Vec<u8>,
+}
+
+impl<'a> Distribution<'a> {
+    /// Makes the work directory and copies members out of archives.
+    ///
+    /// # Errors
+    /// thinshim's own failures.
+    pub fn new(
+        linker: &'a Path,
+        mut prepared: Prepared<'a>,
+        settings: &'a Settings,
+        signals: &'a Signals,
+    ) -> Result<Self, Failure> {
+        let output = &prepared.link.output;
+        let work = match &settings.keep {
+            Some(directory) => WorkDir::kept(directory),
+            None => WorkDir::create(output),
+        }
+        .map_err(|error| {
+            let output = output.display();
+            Failure::new(format!("link of {output}: cannot make a work directory: {error}"))
+        })?;
+        prepared.inputs.move_members(&WorkDir::members_of(output), &work.members());
+        copy_members(&prepared.inputs.extracts)?;
+        let paths = Paths::new(&work, &prepared.inputs);
+        let pool = Pool::join();
+        if let Some(warning) = pool.warning() {
+            log::warn!("{warning}");
+        }
+        let modules = prepared.inputs.modules.len();
+        Ok(Distribution {
+            linker,
+            settings,
+            signals,
+            paths,
+            pool,
+            progress: Progress::new(output),
+            report: Report { output: output.clone(), ..Report::default() },
+            jobs: Vec::new(),
+            natives: vec![None; modules],
+            patchable_sections: 0,
+            thin_said: Vec::new(),
+            work,
+            prepared,
+        })
+    }
+
+    /// Goes all the way.
+    ///
+    /// # Errors
+    /// thinshim's own failures; those of the tools are in [`Stop`].
+    pub fn all_steps(&mut self) -> Result<Stop, Failure> {
+        if let Step::Stop(stop) = self.thin_link()? {
+            return Ok(stop);
+        }
+        if let Step::Stop(stop) = self.back_ends()? {
+            return Ok(stop);
+        }
+        let stop = self.native_link()?;
+        if let Stop::Status(status) = &stop
+            && status.success()
+        {
+            self.report
+                .append()
+                .map_err(|error| self.fail("cannot write to THINSHIM_REPORT's file", &error))?;
+            self.progress.finish(&self.report);
+        }
+        Ok(stop)
+    }
+
+    fn fail(&self, step: &str, error: &dyn std::fmt::Display) -> Failure {
+        let output = self.prepared.link.output.display();
+        Failure::new(format!("link of {output}: {step}: {error}"))
+    }
+
+    /// The thin link, and the back ends that follow from it.
+    ///
+    /// # Errors
+    /// thinshim's own failures.
+    pub fn thin_link(&mut self) -> Result<Step, Failure> {
+        let since = Instant::now();
+        let args = self.thin_link_args();
+        let directory = self.paths.list.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(directory.join("native"))
+            .and_then(|()| fs::create_dir_all(Path::new(&self.paths.prefix)))
+            .map_err(|error| self.fail("cannot make a work directory", &error))?;
+        let ended = self.run_linker(&args)?;
+        self.report.thin_link_s = since.elapsed().as_secs_f64();
+        if let Some(signal) = ended.interrupted {
+            return Ok(Step::Stop(Stop::Interrupted(signal)));
+        }
+        if !ended.status.success() {
+            let said = self.with_archive_names(&ended.said, false);
+            self.progress.say(&said);
+            return Ok(Step::Stop(Stop::Status(ended.status)));
+        }
+        self.thin_said = ended.said;
+        let list = fs::read(&self.paths.list)
+            .map_err(|error| self.fail("the thin link left no list of modules", &error))?;
+        let listed = thin_link::listed(&self.prepared.inputs, &self.paths, &list)
+            .map_err(|error| self.fail("thin link", &error))?;
+        if self.settings.keep.is_some() {
+            self.keep_names(&listed)?;
+        }
+        let searching = self.prepared.inputs.searching();
+        let job = |(at, &index)| self.job(at + 1, index, &searching);
+        self.jobs = listed.iter().enumerate().map(job).collect();
+        for (job, index) in self.jobs.iter().zip(listed) {
+            self.natives[index] = Some(job.output.clone());
+        }
+        self.report.modules = self.jobs.len();
+        Ok(Step::Go)
+    }
+
+    fn thin_link_args(&self) -> Vec<OsString> {
+        let threads = self.prepared.link.threads.is_none().then_some(1);
+        thin_link::args(&self.prepared.inputs, &self.paths, threads)
+    }
+
+    fn run_linker(&self, args: &[OsString]) -> Result<step::Ended, Failure> {
+        log::debug!("{} {args:?}", self.linker.display());
+        let mut command = Command::new(self.linker);
+        // lld tells its flavour by its name, and a symlink's target may have another.
+        command.arg0("ld.lld").args(args);
+        step::run(&mut command, self.signals)
+            .map_err(|error| self.fail(&format!("cannot run {}", self.linker.display()), &error))
+    }
+
+    /// The names of the modules in the order of their native objects, for who keeps the directory.
+    fn keep_names(&self, listed: &[usize]) -> Result<(), Failure> {
+        use std::os::unix::ffi::OsStrExt;
+        let mut names = Vec::new();
+        for &index in listed {
+            names.extend_from_slice(self.prepared.inputs.modules[index].path.as_bytes());
+            names.push(b'\n');
+        }
+        fs::write(self.work.path().join("modules"), names)
+            .map_err(|error| self.fail("cannot write the names of the modules", &error))
+    }
+
+    fn job(&self, number: usize, index: usize, searching: &Searching<'_>) -> BackEnd {
+        let module = &self.prepared.inputs.modules[index];
+        let output = native_link::object_name(&self.work.path().join("native"), number);
+        let shard = self.paths.index_of(&module.path);
+        let mut options = self.prepared.options[index].to_vec();
+        // Assembly that is inlined still opens the files that it names.
+        let imports = self.paths.imports_of(&module.path);
+        options.extend(back_end::search_options(searching.of_imported(&imports)));
+        BackEnd {
+            args: back_end::args(&module.path, &shard, &output, &options),
+            module: module.path.clone(),
+            size: module.size,
+            index: shard,
+            output,
+            machine: back_end::machine(module),
+        }
+    }
+
+    fn back_ends(&mut self) -> Result<Step, Failure> {
+        for job in &self.jobs {
+            back_end::check_inputs(job).map_err(|what| {
+                self.fail(&format!("back end of {}", job.module.display()), &what)
+            })?;
+        }
+        let since = Instant::now();
+        let mut trouble: Option<Trouble> = None;
+        let (mut done, mut patchable) = (0, 0);
+        let (jobs, progress) = (&self.jobs, &mut self.progress);
+        let extracts = &self.prepared.inputs.extracts;
+        let mut ended = |ended: schedule::Ended| {
+            let job = &jobs[ended.job];
+            log::debug!("back end of {}: {:.3} s", job.module.display(), ended.seconds);
+            progress.say(&names::of_archives(&ended.said, extracts, false));
+            done += 1;
+            progress.count(done, jobs.len());
+            let found = if ended.status.success() {
+                back_end::verify(job)
+                    .map(|native| patchable += native.patchable_sections)
+                    .map_err(|what| Trouble { job: ended.job, what, status: None })
+            } else {
+                let what = format!("clang ended with {}", ended.status);
+                Err(Trouble { job: ended.job, what, status: Some(ended.status) })
+            };
+            match found {
+                Ok(()) => trouble.is_none(),
+                Err(found) => {
+                    trouble.get_or_insert(found);
+                    false
+                }
+            }
+        };
+        let floor = self.settings.memory_floor;
+        let summary = schedule::run(
+            &self.prepared.clang,
+            jobs,
+            &mut self.pool,
+            self.signals,
+            floor,
+            &mut ended,
+        );
+        self.patchable_sections = patchable;
+        let summary = summary.map_err(|error| {
+            self.fail(&format!("cannot run {}", self.prepared.clang.display()), &error)
+        })?;
+        self.report.backends_s = since.elapsed().as_secs_f64();
+        self.report.backends_run = summary.started;
+        self.report.tokens_max = summary.tokens_max;
+        self.report.tokens_busy = (summary.held_s > 0.0).then(|| summary.busy_s / summary.held_s);
+        self.progress.clear();
+        if let Some(signal) = summary.interrupted {
+            return Ok(Step::Stop(Stop::Interrupted(signal)));
+        }
+        let Some(trouble) = trouble else { return Ok(Step::Go) };
+        let step = format!("back end of {}", self.jobs[trouble.job].module.display());
+        let failure = self.fail(&step, &trouble.what);
+        match trouble.status {
+            None => Err(failure),
+            Some(status) => {
+                failure.report();
+                let code = status.code().and_then(|code| u8::try_from(code).ok());
+                Ok(Step::Stop(Stop::Code(code.unwrap_or(1))))
+            }
+        }
+    }
+
+    /// The object of the regular-LTO partition, where there is anything in it.
+    fn regular(&self) -> Option<PathBuf> {
+        let data = fs::read(&self.paths.regular).ok()?;
+        let has_contents = elf::read(&data).is_ok_and(|native| native.has_contents);
+        has_contents.then(|| self.paths.regular.clone())
+    }
+
+    fn native_link(&mut self) -> Result<Stop, Failure> {
+        let since = Instant::now();
+        let merge = self.merge_script()?;
+        let regular = self.regular();
+        let threads = self.prepared.link.threads.is_none().then(|| self.threads());
+        let args = native_link::args(
+            &self.prepared.inputs,
+            &self.natives,
+            regular.as_deref(),
+            merge.as_deref(),
+            threads,
+        );
+        let ended = self.run_linker(&args)?;
+        self.pool.set_demand(0);
+        self.report.native_link_s = since.elapsed().as_secs_f64();
+        let names: Vec<(PathBuf, &OsStr)> =
+            self.jobs.iter().map(|job| (job.output.clone(), job.module.as_os_str())).collect();
+        let said = names::of_modules(&ended.said, &names);
+        let said = self.with_archive_names(&said, false);
+        let unsaid = unsaid(&self.with_archive_names(&self.thin_said, false), &said);
+        self.progress.say(&unsaid);
+        self.progress.say(&said);
+        if let Some(signal) = ended.interrupted {
+            return Ok(Stop::Interrupted(signal));
+        }
+        if ended.status.success() {
+            self.name_modules_in_side_files(&names)?;
+        }
+        Ok(Stop::Status(ended.status))
+    }
+
+    /// How many threads the native link may have: its own, and one for each token that is free.
+    fn threads(&mut self) -> usize {
+        if self.jobs.len() < THREADS_WORTH {
+            return 1;
+        }
+        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        1 + self.pool.gather(cpus.min(LLD_THREADS_MAX) - 1, TOKENS_WAIT)
+    }
+
+    fn with_archive_names(&self, text: &[u8], archive_alone: bool) -> Vec<u8> {
+        names::of_archives(text, &self.prepared.inputs.extracts, archive_alone)
+    }
+
+    fn merge_script(&self) -> Result<Option<PathBuf>, Failure> {
+        if !native_link::wants_merge(self.prepared.link, self.patchable_sections) {
+            return Ok(None);
+        }
+        let path = self.work.path().join("merge.lds");
+        fs::write(&path, native_link::MERGE_PATCHABLE)
+            .map_err(|error| self.fail("cannot write a linker script", &error))?;
+        Ok(Some(path))
+    }
+
+    /// A map or a dependency file speaks of inputs: of the user's, not of ours.
+    fn name_modules_in_side_files(&self, names: &[(PathBuf, &OsStr)]) -> Result<(), Failure> {
+        for file in self.prepared.link.side_files() {
+            let path = Path::new(file);
+            if !path.metadata().is_ok_and(|meta| meta.is_file()) {
+                continue;
+            }
+            let renamed =
+                fs::read(path).and_then(|text| {
+                    let named = names::of_modules(&text, names);
+                    // Make knows archives, not what is in them.
+                    let dependencies =
+                        self.prepared.link.side_outputs.iter().any(|side| {
+                            side.row.side == Side::DependencyFile && side.value == file
+                        });
+                    let named = self.with_archive_names(&named, dependencies);
+                    if named == text {
+                        return Ok(());
+                    }
+                    commit::replace(path, |to| to.write_all(&named))
+                });
+            renamed.map_err(|error| self.fail(&path.display().to_string(), &error))?;
+        }
+        Ok(())
+    }
+
+    /// What is run, as a value.
+    pub fn plan(&self) -> Plan {
+        let link = self.prepared.link;
+        Plan {
+            output: link.output.clone(),
+            linker: self.linker.to_owned(),
+            clang: self.prepared.clang.clone(),
+            thin_link: self.thin_link_args(),
+            back_ends: self.jobs.clone(),
+            native_link: native_link::args(
+                &self.prepared.inputs,
+                &self.natives,
+                self.regular().as_deref(),
+                None,
+                link.threads.is_none().then_some(1),
+            ),
+        }
+    }
+}
+
+/// A back end that failed.
+struct Trouble {
+    job: usize,
+    what: String,
+    /// Clang's status, where clang itself said no.
+    status: Option<ExitStatus>,
+}
+
+/// Copies members out of their archives.
+fn copy_members(extracts: &[Extract]) -> Result<(), Failure> {
+    // Members of one archive come one after the other: it is read once, and one at a time.
+    let mut read: Option<(&Path, Vec<u8>)> = None;
+    for extract in extracts {
+        let archive = extract.archive.as_path();
+        let fail = |error: std::io::Error| {
+            Failure::new(format!("cannot copy a member out of {}: {error}", archive.display()))
+        };
+        let data = match read.take() {
+            Some((path, data)) if path == archive => data,
+            _ => fs::read(archive).map_err(fail)?,
+        };
+        let (_, data) = read.insert((archive, data));
+        let bytes = data
+            .get(extract.range.clone())
+            .ok_or_else(|| fail(std::io::Error::other("it has changed while it was being read")))?;
+        if let Some(directory) = extract.to.parent() {
+            fs::create_dir_all(directory).map_err(fail)?;
+        }
+        fs::write(&extract.to, bytes).map_err(fail)?;
+    }
+    Ok(())
+}
+
+/// The lines of the first text that the second has not.
+fn unsaid(first: &[u8], second: &[u8]) -> Vec<u8> {
+    let said: std::collections::HashSet<&[u8]> = second.split(|&byte| byte == b'\n').collect();
+    let mut lines = Vec::new();
+    for line in first.split_inclusive(|&byte| byte == b'\n') {
+        if !said.contains(line.strip_suffix(b"\n").unwrap_or(line)) {
+            lines.extend_from_slice(line);
+        }
+    }
+    lines
+}
