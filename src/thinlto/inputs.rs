@@ -276,7 +276,10 @@ impl<'a> Looking<'a, '_> {
 
     /// A script that brings in bitcode is more than the steps can take apart.
     fn script(&self, path: &Path, text: &[u8]) -> Result<(), Trouble> {
-        let Some(names) = script::inputs(text) else { return Ok(()) };
+        let Some(names) = script::inputs(text) else {
+            let path = path.display();
+            return Err(Trouble::StepAside(format!("the linker script {path} includes another")));
+        };
         for name in names {
             let found = match name.as_bytes().strip_prefix(b"-l") {
                 Some(library) => {

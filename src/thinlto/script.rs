@@ -6,10 +6,11 @@ use std::sync::LazyLock;
 
 use regex::bytes::Regex;
 
-static COMMENT: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"(?s)/\*.*?\*/").ok());
+static COMMENT: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"(?s-u)/\*.*?\*/").ok());
 static INPUTS: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r"\b(?:INPUT|GROUP)\s*\(").ok());
-static INCLUDE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"(?m)\bINCLUDE\s+\S").ok());
+    LazyLock::new(|| Regex::new(r"(?-u)\b(?:INPUT|GROUP)\s*\(").ok());
+static INCLUDE: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"(?m-u)\bINCLUDE\s+\S").ok());
 
 /// The names in a script's `INPUT` and `GROUP` commands: files, and `-l` names. `None` where the
 /// script includes another, which is not followed here.
