@@ -133,7 +133,8 @@ pub enum Trouble {
 /// # Errors
 /// [`Trouble`]. A file that does not exist is none: the linker itself says so.
 pub fn look<'a>(link: &'a Link, members: &Path) -> Result<Inputs<'a>, Trouble> {
-    let mut looking = Looking { link, members, inputs: Inputs::default(), archives: 0 };
+    let mut looking =
+        Looking { link, members, inputs: Inputs::default(), archives: 0, doubt: None };
     for element in link.elements() {
         match element {
             Element::Input { path, state } => looking.input(path, state, element)?,
@@ -156,6 +157,9 @@ pub fn look<'a>(link: &'a Link, members: &Path) -> Result<Inputs<'a>, Trouble> {
                 looking.script(path, &text)?;
             }
         }
+        if let Some(doubt) = looking.doubt {
+            return Err(Trouble::StepAside(doubt));
+        }
     }
     Ok(looking.inputs)
 }
@@ -165,6 +169,8 @@ struct Looking<'a, 'm> {
     members: &'m Path,
     inputs: Inputs<'a>,
     archives: usize,
+    /// What matters only where there is bitcode.
+    doubt: Option<String>,
 }
 
 impl<'a> Looking<'a, '_> {
@@ -275,10 +281,11 @@ impl<'a> Looking<'a, '_> {
     }
 
     /// A script that brings in bitcode is more than the steps can take apart.
-    fn script(&self, path: &Path, text: &[u8]) -> Result<(), Trouble> {
+    fn script(&mut self, path: &Path, text: &[u8]) -> Result<(), Trouble> {
         let Some(names) = script::inputs(text) else {
-            let path = path.display();
-            return Err(Trouble::StepAside(format!("the linker script {path} includes another")));
+            let doubt = format!("the linker script {} includes another", path.display());
+            self.doubt.get_or_insert(doubt);
+            return Ok(());
         };
         for name in names {
             let found = match name.as_bytes().strip_prefix(b"-l") {

@@ -91,6 +91,24 @@ fn a_link_by_a_script() {
     }
 }
 
+/// Scripts as inputs: what they bring in decides, and only bitcode makes it matter.
+#[test]
+fn scripts_that_bring_in_objects() {
+    let space = TestSpace::new();
+    three(&space);
+    space.real("clang -O2 -fPIE -c next.c -o native.o").ok();
+    space.write("native.lds", "/* INPUT(twice.o) */ INPUT(native.o)");
+    space.write("bitcode.lds", "GROUP(native.o AS_NEEDED(twice.o))");
+    space.write("include.lds", "INCLUDE native.lds");
+    space.strict("ld.lld -r main.o twice.o native.lds -o out").ok();
+    for script in ["bitcode.lds", "include.lds"] {
+        space.strict(&format!("ld.lld -r main.o {script} -o no")).fails(120, &[script]);
+    }
+    space.strict("ld.lld -r include.lds -o out").ok();
+    assert!(!space.exists("no"));
+    space.is_clean();
+}
+
 #[test]
 fn lazy_objects_and_groups() {
     for llvm in llvms() {
