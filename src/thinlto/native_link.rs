@@ -10,8 +10,8 @@ use crate::invocation::lld::{Kind, Link};
 
 /// Merges sections of which a kernel with call padding has one a function. They are tied to their
 /// functions by `SHF_LINK_ORDER`, and lld compares each with all earlier ones of that name
-/// (`getOutputSection` in `lld/ELF/LinkerScript.cpp`): minutes, where the merged section takes
-/// none. The final link merges them in any case.
+/// (`getOutputSection` in `lld/ELF/LinkerScript.cpp`): a cost that grows with the
+/// square of their number. The final link merges them in any case.
 pub const MERGE_PATCHABLE: &str =
     "SECTIONS {\n  __patchable_function_entries : { *(__patchable_function_entries) }\n}\n";
 
