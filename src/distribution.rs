@@ -4,6 +4,7 @@ use crate::Failure;
 use crate::decision::Prepared;
 use crate::invocation::lld::Side;
 use crate::jobserver::Pool;
+use crate::linker;
 use crate::object::elf;
 use crate::plan::Plan;
 use crate::report::Report;
@@ -28,10 +29,6 @@ use std::time::Instant;
 
 /// Links of fewer modules are over before a second thread is of use.
 const THREADS_WORTH: usize = 32;
-/// lld starts no more by itself (`lld/ELF/Driver.cpp`, `threads`).
-const LLD_THREADS_MAX: usize = 16;
-/// A token that is free comes by way of the keeper: two process switches.
-const TOKENS_WAIT: std::time::Duration = std::time::Duration::from_millis(10);
 
 /// Whether a link goes on.
 #[derive(Debug)]
@@ -106,9 +103,13 @@ impl<'a> Distribution<'a> {
             settings,
             signals,
             paths,
+            report: Report {
+                output: output.clone(),
+                jobserver: pool.identity(),
+                ..Report::default()
+            },
             pool,
             progress: Progress::new(output),
-            report: Report { output: output.clone(), ..Report::default() },
             jobs: Vec::new(),
             natives: vec![None; modules],
             patchable_sections: 0,
@@ -339,8 +340,7 @@ impl<'a> Distribution<'a> {
         if self.jobs.len() < THREADS_WORTH {
             return 1;
         }
-        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-        1 + self.pool.gather(cpus.min(LLD_THREADS_MAX) - 1, TOKENS_WAIT)
+        linker::threads(&mut self.pool)
     }
 
     fn with_archive_names(&self, text: &[u8], archive_alone: bool) -> Vec<u8> {

@@ -1,13 +1,14 @@
 //! One ThinLTO link, from its command line to its output.
 
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use crate::Failure;
 use crate::decision::{self, Decision, Prepared};
 use crate::dispatch::{self, Tool};
 use crate::distribution::{Distribution, Step, Stop};
+use crate::jobserver::Pool;
+use crate::linker;
 use crate::report::Report;
 use crate::settings::Settings;
 use crate::sys::child;
@@ -23,10 +24,10 @@ pub fn run(call: &Tool) -> Result<ExitCode, Failure> {
     let words = decision::expand(&call.args)?;
     let parsed = decision::parse(words);
     match decision::decide(&linker, parsed.as_ref(), &settings)? {
-        Decision::PassThrough => Err(become_linker(call, &linker, &[])),
+        Decision::PassThrough => Err(linker::become_it(call, &linker)),
         Decision::Small(output, modules) => {
             report(&Report { output, modules, small: true, ..Report::default() })?;
-            Err(become_linker(call, &linker, &["--thinlto-jobs=1"]))
+            Err(linker::become_single(call, &linker))
         }
         Decision::Fallback(output, reason) => {
             if settings.strict {
@@ -37,8 +38,14 @@ pub fn run(call: &Tool) -> Result<ExitCode, Failure> {
                 )));
             }
             log::warn!("{}: left to in-process ThinLTO: {reason}", output.display());
-            report(&Report { output, fallback: Some(reason), ..Report::default() })?;
-            Err(become_linker(call, &linker, &[]))
+            let pool = Pool::join();
+            if let Some(warning) = pool.warning() {
+                log::warn!("{warning}");
+            }
+            let fallback = Some(reason);
+            let jobserver = pool.identity();
+            report(&Report { output, jobserver, fallback, ..Report::default() })?;
+            linker::run(call, &linker, pool)
         }
         Decision::Distribute(prepared) => distribute(&linker, *prepared, &settings),
     }
@@ -69,12 +76,6 @@ pub fn explain(call: &Tool) -> Result<serde_json::Value, Failure> {
             }
         }
     }
-}
-
-/// Becomes the real linker; returns only where that fails.
-fn become_linker(call: &Tool, linker: &Path, more: &[&str]) -> Failure {
-    let error = Command::new(linker).arg0(call.program()).args(&call.args).args(more).exec();
-    Failure::new(format!("cannot run {}: {error}", linker.display()))
 }
 
 fn report(report: &Report) -> Result<(), Failure> {

@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | [`dispatch`] | whose command line this is: clang's, lld's, our own |
 //! | [`cli`] | our own subcommands |
+//! | [`site`] | the directory of a `thinshim run`, for all below it |
 //! | [`tool`] | the real tools, found past thinshim itself |
 //! | [`compile`] | a ThinLTO compile: clang, then the options record on its objects |
 //! | [`decision`] | whether a link is distributed, and if not, why |
@@ -14,6 +15,7 @@
 //! | [`distribution`] | a distributed link, step by step |
 //! | [`plan`] | what a link runs, as a value that can be printed |
 //! | [`schedule`] | the event loop: children, tokens, signals |
+//! | [`linker`] | the real linker, alone, and its threads |
 //! | [`thinlto`] | inputs, and the command lines of the three steps |
 //! | [`workdir`] | a link's private directory |
 //! | [`invocation`] | grammars: clang's options, lld's options, response files |
@@ -37,11 +39,13 @@ pub mod driver;
 pub mod failure;
 pub mod invocation;
 pub mod jobserver;
+pub mod linker;
 pub mod object;
 pub mod plan;
 pub mod report;
 pub mod schedule;
 pub mod settings;
+pub mod site;
 pub mod sys;
 pub mod thinlto;
 pub mod tool;

@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::jobserver::{self, Pool};
-use crate::sys::signals::Signals;
+use crate::sys::signals::{Arrived, Signals};
 use crate::sys::{child, memory, step};
 use crate::thinlto::back_end::BackEnd;
 
@@ -176,7 +176,7 @@ impl Scheduler<'_> {
     }
 
     fn hear_signals(&mut self) -> io::Result<()> {
-        while let Some(signal) = self.signals.next()? {
+        while let Some(Arrived { signal, .. }) = self.signals.next()? {
             if signal != Signal::SIGCHLD {
                 self.summary.interrupted.get_or_insert(signal);
                 self.waiting.clear();

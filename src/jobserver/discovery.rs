@@ -89,6 +89,36 @@ impl fmt::Display for Source {
     }
 }
 
+/// Which pipe a jobserver is, under whatever name or number it was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    /// That of the file at `path`.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn of_path(path: &Path) -> io::Result<Identity> {
+        let stat = nix::sys::stat::stat(path)?;
+        Ok(Identity { device: stat.st_dev, inode: stat.st_ino })
+    }
+
+    /// `None` for what is not open.
+    pub(super) fn of(file: impl std::os::fd::AsFd) -> Option<Identity> {
+        let stat = nix::sys::stat::fstat(file).ok()?;
+        Some(Identity { device: stat.st_dev, inode: stat.st_ino })
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.device, self.inode)
+    }
+}
+
 /// How the read end may be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
@@ -209,11 +239,8 @@ fn inherited_pipe(read: RawFd, write: RawFd) -> Result<Ends, String> {
 }
 
 fn same_file(one: impl std::os::fd::AsFd, other: impl std::os::fd::AsFd) -> bool {
-    let identity = |stat: nix::sys::stat::FileStat| (stat.st_dev, stat.st_ino);
-    match (nix::sys::stat::fstat(one), nix::sys::stat::fstat(other)) {
-        (Ok(one), Ok(other)) => identity(one) == identity(other),
-        _ => false,
-    }
+    let one = Identity::of(one);
+    one.is_some() && one == Identity::of(other)
 }
 
 /// How many jobs to run where there is no jobserver: `THINSHIM_JOBS`, or the CPUs that affinity

@@ -6,6 +6,7 @@
 //! `--jobserver-fds=` is its name before make 4.2.
 
 use std::ffi::{OsStr, OsString};
+use std::num::NonZeroUsize;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -59,6 +60,51 @@ impl JobFlags {
     }
 }
 
+/// `makeflags` with the options `jobserver` in the place of all that it has on jobs.
+pub(super) fn with_jobserver(makeflags: &OsStr, jobserver: &OsStr) -> OsString {
+    replace(makeflags, &["-j", "--jobs", "--jobserver-auth=", "--jobserver-fds="], jobserver)
+}
+
+/// As [`with_jobserver`], but the number of jobs stays what it is.
+pub fn with_auth(makeflags: &OsStr, auth: &OsStr) -> OsString {
+    replace(makeflags, &["--jobserver-auth=", "--jobserver-fds="], auth)
+}
+
+fn replace(makeflags: &OsStr, options: &[&str], by: &OsStr) -> OsString {
+    let words = raw_words(makeflags.as_bytes());
+    let end = words.iter().take_while(|word| **word != b"--").count();
+    let replaced = |word: &[u8]| options.iter().any(|name| word.starts_with(name.as_bytes()));
+    let mut text = Vec::new();
+    // Make reads a first word without a dash as letters: an option must not come to stand there.
+    let is_letters = |word: &[u8]| !word.starts_with(b"-") && !word.contains(&b'=');
+    if !words.first().is_some_and(|word| is_letters(word)) {
+        text.push(b' ');
+    }
+    for word in words[..end].iter().filter(|word| !replaced(word)) {
+        text.extend_from_slice(word);
+        text.push(b' ');
+    }
+    text.extend_from_slice(by.as_bytes().trim_ascii());
+    for word in &words[end..] {
+        text.push(b' ');
+        text.extend_from_slice(word);
+    }
+    OsString::from_vec(text)
+}
+
+/// The number of the last `-jN` of `makeflags`, where no jobserver says more.
+pub fn jobs(makeflags: &OsStr) -> Option<NonZeroUsize> {
+    let flags = JobFlags::parse(makeflags);
+    flags.jobs.filter(|_| !flags.mentioned).and_then(NonZeroUsize::new)
+}
+
+/// The variables of a make's command line that `makeflags` carries: `NAME=value`.
+pub fn variables(makeflags: &OsStr) -> Vec<OsString> {
+    let words = raw_words(makeflags.as_bytes());
+    let options = words.iter().take_while(|word| **word != b"--").count();
+    words[options..].iter().skip(1).map(|word| OsString::from_vec(unquoted(word))).collect()
+}
+
 /// `None` for what is switched off or not understood.
 fn parse_auth(text: &[u8]) -> Option<Auth> {
     if let Some(path) = text.strip_prefix(b"fifo:") {
@@ -76,20 +122,41 @@ fn number<N: std::str::FromStr>(digits: &[u8]) -> Option<N> {
     std::str::from_utf8(digits).ok().filter(|_| all_digits)?.parse().ok()
 }
 
-/// The words of make's quoting: blanks separate, a backslash takes the next byte as it is.
+/// The words of make's quoting.
 fn words(text: &[u8]) -> Vec<Vec<u8>> {
+    raw_words(text).into_iter().map(unquoted).collect()
+}
+
+/// As they stand: blanks separate, but for those behind a backslash.
+fn raw_words(text: &[u8]) -> Vec<&[u8]> {
     let mut words = Vec::new();
-    let mut word: Option<Vec<u8>> = None;
-    let mut bytes = text.iter().copied();
+    let mut start = None;
+    let mut at = 0;
+    while at < text.len() {
+        match text[at] {
+            b' ' | b'\t' | b'\n' => words.extend(start.take().map(|start| &text[start..at])),
+            byte => {
+                start.get_or_insert(at);
+                at += usize::from(byte == b'\\');
+            }
+        }
+        at += 1;
+    }
+    words.extend(start.map(|start| &text[start..]));
+    words
+}
+
+/// A backslash takes the next byte as it is.
+fn unquoted(word: &[u8]) -> Vec<u8> {
+    let mut bytes = word.iter().copied();
+    let mut plain = Vec::with_capacity(word.len());
     while let Some(byte) = bytes.next() {
         match byte {
-            b' ' | b'\t' | b'\n' => words.extend(word.take()),
-            b'\\' => word.get_or_insert_default().extend(bytes.next()),
-            _ => word.get_or_insert_default().push(byte),
+            b'\\' => plain.extend(bytes.next()),
+            _ => plain.push(byte),
         }
     }
-    words.extend(word);
-    words
+    plain
 }
 
 #[cfg(test)]
@@ -151,10 +218,45 @@ mod tests {
         assert!(!parse("--jobserver-style=pipe").mentioned);
     }
 
+    #[test]
+    fn another_jobserver_and_all_else_stays() {
+        let ours = " -j4 --jobserver-auth=fifo:/t/j";
+        for (before, after) in [
+            ("", " -j4 --jobserver-auth=fifo:/t/j"),
+            ("ks", "ks -j4 --jobserver-auth=fifo:/t/j"),
+            ("-j8", " -j4 --jobserver-auth=fifo:/t/j"),
+            ("k -j8 --jobserver-auth=3,4 -Otarget", "k -Otarget -j4 --jobserver-auth=fifo:/t/j"),
+            (
+                r"s --jobserver-fds=3,4 -I/a\ b -- A=-j9 B=x\ y",
+                r"s -I/a\ b -j4 --jobserver-auth=fifo:/t/j -- A=-j9 B=x\ y",
+            ),
+            ("-- V=1", " -j4 --jobserver-auth=fifo:/t/j -- V=1"),
+        ] {
+            assert_eq!(with_jobserver(OsStr::new(before), OsStr::new(ours)), after, "{before}");
+        }
+    }
+
+    #[test]
+    fn variables_of_the_command_line() {
+        let text = OsStr::new(r"ks -j4 LLVM=9 -- LLVM=/l/bin/ CC=thinshim\ clang");
+        assert_eq!(variables(text), ["LLVM=/l/bin/", "CC=thinshim clang"]);
+        assert!(variables(OsStr::new("ks -j4")).is_empty());
+    }
+
     proptest! {
         #[test]
         fn never_panics(bytes: Vec<u8>) {
             JobFlags::parse(OsStr::from_bytes(&bytes));
+            variables(OsStr::from_bytes(&bytes));
+            with_jobserver(OsStr::from_bytes(&bytes), OsStr::new("-j2"));
+        }
+
+        #[test]
+        fn the_last_jobserver_is_the_new_one(letters in "[a-z]{0,5}", rest in "( -[a-z]{1,4}| --jobserver-auth=9,8){0,4}") {
+            let before = format!("{letters}{rest}");
+            let after = with_jobserver(OsStr::new(&before), OsStr::new("-j4 --jobserver-auth=5,6"));
+            let flags = JobFlags::parse(&after);
+            prop_assert_eq!(flags.auths, [pipe(5, 6)]);
         }
 
         #[test]

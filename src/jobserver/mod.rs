@@ -5,6 +5,7 @@
 //! [`Host`] is the other side, for `thinshim run`.
 
 mod ancestry;
+mod descriptors;
 mod discovery;
 mod host;
 mod keeper;
@@ -12,7 +13,9 @@ mod makeflags;
 mod pool;
 mod scrub;
 
-pub use discovery::{Environment, Source};
+pub use descriptors::Descriptors;
+pub use discovery::{Environment, Identity, Source};
 pub use host::Host;
+pub use makeflags::{jobs, variables, with_auth};
 pub use pool::Pool;
 pub use scrub::scrub;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
-use super::discovery::{self, Ends, Environment, Source};
+use super::discovery::{self, Ends, Environment, Identity, Source};
 use super::keeper::{Heard, Keeper, Message};
 
 /// Tokens beyond the implicit one, which every process has from the start and never returns.
@@ -21,6 +21,7 @@ use super::keeper::{Heard, Keeper, Message};
 #[derive(Debug)]
 pub struct Pool {
     source: Source,
+    identity: Option<Identity>,
     supply: Supply,
     demand: u32,
     held: u32,
@@ -50,6 +51,7 @@ impl Pool {
         let flags = environment.flags();
         let (source, ends) = discovery::discover(&flags);
         log::info!("{source}");
+        let identity = ends.as_ref().and_then(|ends| Identity::of(&ends.read));
         let mut warning = None;
         let supply = match (ends, &source) {
             (Some(ends), _) => Supply::Idle(ends),
@@ -64,12 +66,17 @@ impl Pool {
                 Supply::Local(u32::try_from(limit - 1).unwrap_or(u32::MAX))
             }
         };
-        Pool { source, supply, demand: 0, held: 0, warning }
+        Pool { source, identity, supply, demand: 0, held: 0, warning }
     }
 
     /// Where tokens come from.
     pub fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// Which jobserver that is; `None` where there is none to be reached.
+    pub fn identity(&self) -> Option<Identity> {
+        self.identity
     }
 
     /// How many jobs this process may ever run at once, where that is known: without a

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use crate::jobserver::Identity;
+use crate::site::Site;
+
 /// What is told of a link.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -29,6 +32,8 @@ pub struct Report {
     /// The share of the time in which tokens in hand were used, during the back ends; `None`
     /// where none ran.
     pub tokens_busy: Option<f64>,
+    /// The jobserver that the link took part in.
+    pub jobserver: Option<Identity>,
     /// The link was left to lld, which is cheaper for it.
     pub small: bool,
     /// Why in-process ThinLTO did the link.
@@ -36,19 +41,31 @@ pub struct Report {
 }
 
 impl Report {
-    /// Appends the report to the file that `THINSHIM_REPORT` names, if it names one.
+    /// Appends the report to the file that `THINSHIM_REPORT` names, if it names one, and to that
+    /// of the `thinshim run` above.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The operating system's, for the file that the user has named.
     pub fn append(&self) -> io::Result<()> {
-        let Some(path) = env::var_os("THINSHIM_REPORT").filter(|path| !path.is_empty()) else {
+        let named = env::var_os("THINSHIM_REPORT").filter(|path| !path.is_empty());
+        let site = Site::current();
+        if named.is_none() && site.is_none() {
             return Ok(());
-        };
+        }
         let mut line = self.to_line();
         line.push('\n');
         // One write to a file opened for appending: lines of parallel links do not mix.
-        let mut file = OpenOptions::new().append(true).create(true).open(Path::new(&path))?;
-        file.write_all(line.as_bytes())
+        let append = |path: &Path| -> io::Result<()> {
+            let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+            file.write_all(line.as_bytes())
+        };
+        if let Some(site) = site
+            && let Err(error) = append(&site.report())
+        {
+            // The run was killed, or this link outlives it.
+            log::info!("nobody to report to: {error}");
+        }
+        named.map_or(Ok(()), |path| append(Path::new(&path)))
     }
 
     fn to_line(&self) -> String {
@@ -62,6 +79,7 @@ impl Report {
             "native_link_s": seconds(self.native_link_s),
             "tokens_max": self.tokens_max,
             "tokens_busy": self.tokens_busy.map(seconds),
+            "jobserver": self.jobserver.map(|jobserver| jobserver.to_string()),
             "small": self.small,
             "fallback": self.fallback,
         })

@@ -9,7 +9,26 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 /// Signals that end a link.
 pub const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
-/// `SIGCHLD` and the [`ENDING`] signals, readable while this lives.
+/// Signals that mean something to a whole build besides.
+pub const BUILD: [Signal; 6] = [
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+];
+
+/// A signal that has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    /// Which.
+    pub signal: Signal,
+    /// Nobody's `kill`: a key at the terminal, or a child's end.
+    pub by_kernel: bool,
+}
+
+/// `SIGCHLD` and the signals held back, readable while this lives.
 #[derive(Debug)]
 pub struct Signals {
     fd: SignalFd,
@@ -17,12 +36,20 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Starts to hold the signals back.
+    /// Starts to hold the [`ENDING`] signals back.
     ///
     /// # Errors
     /// The operating system's.
     pub fn hold() -> io::Result<Signals> {
-        let mut set: SigSet = ENDING.into_iter().collect();
+        Signals::hold_these(&ENDING)
+    }
+
+    /// Starts to hold `signals` back.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn hold_these(signals: &[Signal]) -> io::Result<Signals> {
+        let mut set: SigSet = signals.iter().copied().collect();
         set.add(Signal::SIGCHLD);
         let mut before = SigSet::empty();
         pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), Some(&mut before))?;
@@ -45,9 +72,12 @@ impl Signals {
     ///
     /// # Errors
     /// The operating system's.
-    pub fn next(&self) -> io::Result<Option<Signal>> {
+    pub fn next(&self) -> io::Result<Option<Arrived>> {
         let info = self.fd.read_signal()?;
-        Ok(info.and_then(|info| Signal::try_from(info.ssi_signo.cast_signed()).ok()))
+        Ok(info.and_then(|info| {
+            let signal = Signal::try_from(info.ssi_signo.cast_signed()).ok()?;
+            Some(Arrived { signal, by_kernel: info.ssi_code > 0 })
+        }))
     }
 
     /// The mask from before, which children must get.

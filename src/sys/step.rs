@@ -31,6 +31,15 @@ pub fn captured(mut file: File) -> io::Result<Vec<u8>> {
     Ok(said)
 }
 
+/// How a child ended that said its own words.
+#[derive(Debug)]
+pub struct Passed {
+    /// Its status.
+    pub status: ExitStatus,
+    /// A signal that came to this process meanwhile, and was passed on.
+    pub interrupted: Option<Signal>,
+}
+
 /// How a child ended.
 #[derive(Debug)]
 pub struct Ended {
@@ -42,30 +51,43 @@ pub struct Ended {
     pub interrupted: Option<Signal>,
 }
 
-/// Runs a command to its end.
+/// Runs a command to its end and captures what it says on stderr.
 ///
 /// # Errors
 /// Where it cannot be started or waited for.
 pub fn run(command: &mut Command, signals: &Signals) -> io::Result<Ended> {
     let said = capture_file()?;
     command.stderr(said.try_clone()?);
+    let Passed { status, interrupted } = pass(command, signals)?;
+    Ok(Ended { status, said: captured(said)?, interrupted })
+}
+
+/// Runs a command to its end, with this process's standard streams.
+///
+/// # Errors
+/// Where it cannot be started or waited for.
+pub fn pass(command: &mut Command, signals: &Signals) -> io::Result<Passed> {
     child::dies_with_parent(command, Signal::SIGTERM);
     child::with_signal_mask(command, signals.mask_before());
     let mut running = command.spawn()?;
     let mut interrupted = None;
     loop {
         if let Some(status) = running.try_wait()? {
-            return Ok(Ended { status, said: captured(said)?, interrupted });
+            return Ok(Passed { status, interrupted });
         }
         let mut fds = [PollFd::new(signals.fd(), PollFlags::POLLIN)];
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        while let Some(signal) = signals.next()? {
-            if signal != Signal::SIGCHLD {
-                interrupted.get_or_insert(signal);
-                let _ = kill(Pid::from_raw(running.id().cast_signed()), signal);
+        while let Some(arrived) = signals.next()? {
+            if arrived.signal == Signal::SIGCHLD {
+                continue;
+            }
+            interrupted.get_or_insert(arrived.signal);
+            // A terminal has told its whole foreground group, the child included.
+            if !arrived.by_kernel {
+                let _ = kill(Pid::from_raw(running.id().cast_signed()), arrived.signal);
             }
         }
     }
