@@ -1,6 +1,7 @@
 //! thinshim's own subcommands. A wrapped tool's arguments never come here.
 
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -10,6 +11,10 @@ use crate::dispatch::{self, Call};
 use crate::driver;
 
 const AFTER_HELP: &str = "\
+Around a build script, as it is:
+  thinshim run -j8 -- make LLVM=1
+  thinshim run -- ./build.sh                (see `thinshim run --help`)
+
 As a shim, in front of the tools:
   make LLVM=1 CC=\"thinshim clang\" LD=\"thinshim ld.lld\" -j8 vmlinux modules
   make CC=\"thinshim clang -flto=thin\" -j8
@@ -36,6 +41,25 @@ Environment:
 
 Exit status: that of the tool; 120 for failures of thinshim's own.";
 
+const RUN_HELP: &str = "\
+Examples:
+  thinshim run -j8 -- make LLVM=1 vmlinux modules
+  thinshim run -- ./build.sh                as many jobs as there are CPUs
+  thinshim run -j4 -- make CC=clang CFLAGS='-O2 -flto=thin' LDFLAGS=-flto=thin
+  thinshim run -j8 -- ninja -C out          ninja 1.13 or newer takes part in the jobserver
+  thinshim run -j8 -- cargo build
+
+COMMAND finds thinshim first on PATH under the names of the tools that are there: clang, clang++,
+ld.lld, their versioned names (clang-22), compiler launchers (ccache), make and ninja. Whatever
+makes, ninjas and cargos it starts share one jobserver of N jobs, so the command should give them
+no -j of their own. Below another make, and without -j, that make's jobserver is shared.
+
+LLVM=1, LLVM=-22 and LLVM=/path/ on a make's command line all work. A compiler that is named by its
+path (CC=/usr/bin/clang) goes round PATH, and is told of at the end.
+
+Signals go to COMMAND, and its exit status, or its death by a signal, is thinshim's. The summary at
+the end goes to stderr.";
+
 /// Distributed ThinLTO for Make builds: a jobserver-aware shim in front of clang and ld.lld.
 #[derive(Debug, Parser)]
 #[command(name = "thinshim", version, after_help = AFTER_HELP)]
@@ -46,6 +70,19 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a build with thinshim in front of its tools, and one jobserver for all of it.
+    #[command(after_help = RUN_HELP)]
+    Run {
+        /// Jobs at once (default: the jobserver of the make above, or one job for each CPU).
+        #[arg(short, long, value_name = "N")]
+        jobs: Option<NonZeroUsize>,
+        /// No summary at the end.
+        #[arg(short, long)]
+        quiet: bool,
+        /// The command and its arguments.
+        #[arg(required = true, trailing_var_arg = true)]
+        command: Vec<OsString>,
+    },
     /// Print what a link would run, as JSON: `thinshim explain -- ld.lld -r a.o b.o -o c.o`.
     ///
     /// Of what it prints, only the thin link is run.
@@ -73,6 +110,9 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode, Failure> {
         }
     };
     match cli.command {
+        Command::Run { jobs, quiet, command } => {
+            crate::run::run(&crate::run::Options { jobs, quiet, command })
+        }
         Command::Explain { command } => {
             let mut words = command.into_iter();
             let name: Vec<OsString> = words.by_ref().take(1).collect();

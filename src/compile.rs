@@ -12,6 +12,7 @@ use crate::dispatch::{self, Tool};
 use crate::invocation::clang::{self, Compile};
 use crate::object::record::Record;
 use crate::object::{module, wrapper};
+use crate::site::{Event, Site};
 use crate::sys::{child, commit};
 use crate::tool;
 
@@ -21,6 +22,9 @@ use crate::tool;
 /// thinshim's own failures; clang's are its exit status.
 pub fn run(call: &Tool, compile: &Compile) -> Result<ExitCode, Failure> {
     refuse_outer_ccache()?;
+    if let Some(site) = Site::current() {
+        site.tell(Event::Compile);
+    }
     let program = dispatch::program(call)?;
     let mut command = Command::new(&program);
     command.args(&call.command[1..]).args(&call.args);

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use crate::tool;
+use crate::tool::{self, Builder};
 
 /// Names the real linker when clang calls thinshim as its linker (`--ld-path=`), where argv[0]
 /// cannot tell.
@@ -19,6 +19,8 @@ pub enum Call {
     Lld(Tool),
     /// A tool that thinshim knows nothing of.
     Other(Tool),
+    /// A make or a ninja, called by a link of its name: `thinshim run` makes those.
+    Builder(Builder, Tool),
     /// thinshim's own arguments (without argv[0]).
     Own(Vec<OsString>),
 }
@@ -45,7 +47,7 @@ impl Tool {
 }
 
 /// thinshim's own subcommands; everything else after `thinshim` is a tool.
-const SUBCOMMANDS: [&str; 2] = ["explain", "help"];
+const SUBCOMMANDS: [&str; 3] = ["explain", "help", "run"];
 
 /// Reads a call. `linker` is the value of [`LINKER_VARIABLE`].
 pub fn read(argv: Vec<OsString>, linker: Option<OsString>) -> Call {
@@ -55,6 +57,9 @@ pub fn read(argv: Vec<OsString>, linker: Option<OsString>) -> Call {
     // Under a tool's name: a masquerade link.
     if tool::kind(&own_name).is_some() {
         return of_tool(vec![tool::base_name(&own_name).to_owned()], rest);
+    }
+    if let Some(builder) = tool::builder(&own_name) {
+        return Call::Builder(builder, Tool { command: vec![own_name], args: rest });
     }
     let first_is =
         |byte: u8| rest.first().is_some_and(|word| word.as_bytes().first() == Some(&byte));
@@ -129,6 +134,10 @@ mod tests {
             ("thinshim -r a.o", None, Call::Own(words("-r a.o"))),
             ("thinshim explain -- ld.lld", None, Call::Own(words("explain -- ld.lld"))),
             ("thinshim gcc x", None, Call::Other(tool("gcc", "x"))),
+            ("thinshim make x", None, Call::Other(tool("make", "x"))),
+            ("/x/make x", None, Call::Builder(Builder::Make, tool("/x/make", "x"))),
+            ("ninja", None, Call::Builder(Builder::Ninja, tool("ninja", ""))),
+            ("thinshim run clang", None, Call::Own(words("run clang"))),
             ("thinshim", None, Call::Own(vec![])),
         ];
         for (line, linker, expected) in cases {

@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | [`dispatch`] | whose command line this is: clang's, lld's, our own |
 //! | [`cli`] | our own subcommands |
+//! | [`run`] | `thinshim run`: tools on PATH, a jobserver, a summary |
 //! | [`site`] | the directory of a `thinshim run`, for all below it |
 //! | [`tool`] | the real tools, found past thinshim itself |
 //! | [`compile`] | a ThinLTO compile: clang, then the options record on its objects |
@@ -43,6 +44,7 @@ pub mod linker;
 pub mod object;
 pub mod plan;
 pub mod report;
+pub mod run;
 pub mod schedule;
 pub mod settings;
 pub mod site;
@@ -60,6 +62,7 @@ use std::process::{Command, ExitCode};
 use dispatch::{Call, Tool};
 pub use failure::Failure;
 use invocation::{clang, response};
+use site::{Event, Site};
 
 /// Counts how often thinshim has called itself by way of the tools.
 const DEPTH_VARIABLE: &str = "THINSHIM_DEPTH";
@@ -73,12 +76,16 @@ pub fn run(argv: Vec<OsString>) -> ExitCode {
     }
     let result = match dispatch::read(argv, env::var_os(dispatch::LINKER_VARIABLE)) {
         Call::Own(args) => cli::run(args),
+        Call::Builder(builder, tool) => Err(run::builder::become_it(builder, &tool)),
         call => refuse_recursion().and_then(|()| run_tool(call)),
     };
     result.unwrap_or_else(|failure| failure.report())
 }
 
 fn run_tool(call: Call) -> Result<ExitCode, Failure> {
+    if let Some(site) = Site::current() {
+        step_out(&site, &call);
+    }
     match call {
         Call::Clang(tool) => match parse_clang(&tool) {
             clang::Invocation::Compile(compile) => compile::run(&tool, &compile),
@@ -87,7 +94,21 @@ fn run_tool(call: Call) -> Result<ExitCode, Failure> {
         },
         Call::Lld(tool) => driver::run(&tool),
         Call::Other(tool) => Err(pass_through(&tool)),
+        Call::Builder(builder, tool) => Err(run::builder::become_it(builder, &tool)),
         Call::Own(args) => cli::run(args),
+    }
+}
+
+/// Leaves word with the `thinshim run` above, and takes its tools off PATH: the real ones, and
+/// what they start, are to meet each other and not thinshim again.
+fn step_out(site: &Site, call: &Call) {
+    match call {
+        Call::Clang(_) => site.tell(Event::Clang),
+        Call::Lld(_) => site.tell(Event::Lld),
+        _ => {}
+    }
+    if let Some(path) = env::var_os("PATH") {
+        sys::environment::set("PATH", site.without_tools(&path));
     }
 }
 
@@ -112,7 +133,7 @@ fn refuse_recursion() -> Result<(), Failure> {
              calls thinshim? Name the real tool by its path",
         ));
     }
-    sys::environment::set(DEPTH_VARIABLE, &(depth + 1).to_string());
+    sys::environment::set(DEPTH_VARIABLE, (depth + 1).to_string());
     Ok(())
 }
 

@@ -40,6 +40,24 @@ pub fn kind(name: &OsStr) -> Option<Kind> {
     }
 }
 
+/// A program that runs others, many at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Builder {
+    /// GNU make.
+    Make,
+    /// ninja.
+    Ninja,
+}
+
+/// The builder called `name`, a bare name or a path.
+pub fn builder(name: &OsStr) -> Option<Builder> {
+    match base_name(name).to_str()? {
+        "make" | "gmake" => Some(Builder::Make),
+        "ninja" | "ninja-build" => Some(Builder::Ninja),
+        _ => None,
+    }
+}
+
 /// The last component of `name`.
 pub fn base_name(name: &OsStr) -> &OsStr {
     let bytes = name.as_bytes();

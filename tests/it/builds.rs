@@ -11,7 +11,7 @@ const MAKEFILE: &str = "OBJECTS = main.o libtwo.a\n\
     libtwo.a: twice.o next.o\n\t$(AR) rcs $@ $^\n\
     clean:\n\trm -f *.o *.a prog\n";
 
-fn project() -> TestSpace {
+pub(crate) fn project() -> TestSpace {
     let space = TestSpace::new();
     for (name, text) in [MAIN, TWICE, NEXT] {
         space.write(name, text);

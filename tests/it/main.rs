@@ -12,4 +12,5 @@ mod links;
 mod oracle;
 mod passthrough;
 mod records;
+mod run;
 mod space;

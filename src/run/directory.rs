@@ -1,0 +1,41 @@
+//! A run's private directory, gone when the run is, however that ends.
+
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+
+use tempfile::TempDir;
+
+use crate::site::Site;
+use crate::sys::guardian::Guardian;
+
+/// The directory.
+#[derive(Debug)]
+pub(super) struct Directory {
+    // Dismissed first: a guardian never works beside us.
+    _guardian: Guardian,
+    _dir: TempDir,
+    site: Site,
+}
+
+impl Directory {
+    /// Makes a directory that only this user can look into, with a name that needs no quoting:
+    /// ninja knows none.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(super) fn create() -> io::Result<Directory> {
+        let usual = std::env::temp_dir();
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+,@".contains(byte);
+        let usable = usual.is_absolute() && usual.as_os_str().as_bytes().iter().all(plain);
+        let parent = if usable { usual } else { "/tmp".into() };
+        let dir = tempfile::Builder::new().prefix("thinshim-run-").tempdir_in(parent)?;
+        let guardian = Guardian::set(dir.path())?;
+        let site = Site::at(dir.path());
+        Ok(Directory { _guardian: guardian, _dir: dir, site })
+    }
+
+    /// As those below know it.
+    pub(super) fn site(&self) -> &Site {
+        &self.site
+    }
+}

@@ -1,0 +1,106 @@
+//! `thinshim run`: a build script as it is, with thinshim in front of its tools.
+//!
+//! A private directory holds thinshim under the tools' names and comes first on the command's
+//! PATH; a jobserver is hosted unless there is one; links leave their reports in the directory,
+//! and a summary is made of them when the command has ended.
+
+pub mod builder;
+mod directory;
+mod jobs;
+mod llvm;
+mod masquerade;
+mod summary;
+
+use std::ffi::{OsStr, OsString};
+use std::num::NonZeroUsize;
+use std::process::{Command, ExitCode};
+use std::{env, fs};
+
+use crate::Failure;
+use crate::site::{self, Event, Site};
+use crate::sys::signals::{self, Signals};
+use crate::sys::{child, step};
+use crate::tool::{self, Builder};
+use directory::Directory;
+use jobs::Jobs;
+use summary::Circumstances;
+
+/// What to run, and how.
+#[derive(Debug)]
+pub struct Options {
+    /// Jobs at once; `None`: those of the jobserver above, or one for each CPU.
+    pub jobs: Option<NonZeroUsize>,
+    /// No summary.
+    pub quiet: bool,
+    /// The command and its arguments.
+    pub command: Vec<OsString>,
+}
+
+/// Runs a command to its end, and ends as it does.
+///
+/// # Errors
+/// thinshim's own failures; the command's are the exit status.
+pub fn run(options: &Options) -> Result<ExitCode, Failure> {
+    let fail = |what: &str, error: &dyn std::fmt::Display| {
+        Failure::new(format!("run: cannot {what}: {error}"))
+    };
+    // Held from before there is anything to leave behind.
+    let signals =
+        Signals::hold_these(&signals::BUILD).map_err(|error| fail("hold signals", &error))?;
+    let path = outer_path();
+    let directory =
+        Directory::create().map_err(|error| fail("make a private directory", &error))?;
+    let site = directory.site();
+    masquerade::fill(site, &path)
+        .and_then(|()| site.await_events())
+        .map_err(|error| fail("fill the private directory", &error))?;
+    let jobs = Jobs::new(options.jobs, &site.jobserver())?;
+    let mut command = command(options, site, &path)?;
+    jobs.configure(&mut command);
+    let ended = step::pass(&mut command, &signals)
+        .map_err(|error| fail(&format!("run `{}`", options.command[0].display()), &error))?;
+    if !options.quiet {
+        eprint!("{}", tell(options, site, &jobs));
+    }
+    // Before this process ends, perhaps by a signal.
+    drop(jobs);
+    drop(directory);
+    drop(signals);
+    Ok(child::end_as(ended.status))
+}
+
+/// PATH, less the tools of a run that this one is part of.
+fn outer_path() -> OsString {
+    let path = env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/bin:/bin"));
+    Site::current().map_or(path.clone(), |site| site.without_tools(&path))
+}
+
+fn command(options: &Options, site: &Site, path: &OsStr) -> Result<Command, Failure> {
+    let Some((name, args)) = options.command.split_first() else {
+        return Err(Failure::new("run: no command"));
+    };
+    let mut command = Command::new(name);
+    command.args(args).env("PATH", site.with_tools(path)).env(site::VARIABLE, site.path());
+    // By a path it does not come by our make.
+    if name.as_encoded_bytes().contains(&b'/') && tool::builder(name) == Some(Builder::Make) {
+        let makeflags = env::var_os("MAKEFLAGS").unwrap_or_default();
+        command.args(llvm::variables(args, &makeflags));
+    }
+    Ok(command)
+}
+
+fn tell(options: &Options, site: &Site, jobs: &Jobs) -> String {
+    let reports = fs::read(site.report()).unwrap_or_default();
+    let circumstances = Circumstances {
+        command: &options.command,
+        jobserver: jobs.identity().map(|identity| identity.to_string()),
+        jobs: jobs.count(),
+        missing: jobs.missing(),
+        clang_on_path: tool::find(OsStr::new("clang")).is_some(),
+        llvm: env::var_os("LLVM"),
+        clang_called: site.heard(Event::Clang),
+        lld_called: site.heard(Event::Lld),
+        compiled: site.heard(Event::Compile),
+    };
+    summary::tell(&reports, &circumstances)
+}
