@@ -42,13 +42,11 @@ fn share_jobs(builder: Builder, site: &Site, command: &mut Command) -> Option<De
     let fifo = site.jobserver();
     let ours = Identity::of_path(&fifo).ok()?;
     let pool = Pool::join();
-    if let Source::Inherited { read, write } = *pool.source()
-        && (pool.identity() != Some(ours) || builder == Builder::Make)
-    {
-        fd::inherit(command, vec![read, write]);
-        return None;
-    }
     if pool.identity() != Some(ours) {
+        // Looking has closed them to children.
+        if let Source::Inherited { read, write } = *pool.source() {
+            fd::inherit(command, vec![read, write]);
+        }
         return None;
     }
     let mut auth = OsString::from(" --jobserver-auth=fifo:");
