@@ -341,7 +341,7 @@ fn work(pool: &mut Pool, seed: usize, log: &str) {
 }
 
 /// A host in a directory of its own.
-struct HostSpace {
+pub(crate) struct HostSpace {
     host: Host,
     _dir: tempfile::TempDir,
 }
@@ -354,7 +354,7 @@ impl std::ops::Deref for HostSpace {
     }
 }
 
-fn host(jobs: usize) -> HostSpace {
+pub(crate) fn host(jobs: usize) -> HostSpace {
     let dir = tempfile::tempdir().expect("a directory");
     let jobs = NonZeroUsize::new(jobs).expect("jobs");
     let host = Host::new(jobs, &dir.path().join("jobserver")).expect("a jobserver");
@@ -362,7 +362,7 @@ fn host(jobs: usize) -> HostSpace {
 }
 
 /// Waits until all the tokens are in the pool.
-fn all_tokens_come_back(host: &Host) {
+pub(crate) fn all_tokens_come_back(host: &Host) {
     let mut pool = File::options().read(true).write(true).open(host.path()).expect("a fifo");
     let mut tokens = vec![0; host.tokens()];
     pool.read_exact(&mut tokens).expect("all tokens");

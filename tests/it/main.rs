@@ -14,3 +14,4 @@ mod passthrough;
 mod records;
 mod run;
 mod space;
+mod tokens;

@@ -285,7 +285,7 @@ fn below_another_make() {
 }
 
 /// A ninja that is as strict as upstream's: nothing but a last `fifo:` will do.
-fn strict_ninja(space: &mut TestSpace) {
+pub(crate) fn strict_ninja(space: &mut TestSpace) {
     space.script(
         "strict/ninja",
         &format!(

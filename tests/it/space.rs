@@ -130,7 +130,7 @@ impl TestSpace {
         self.shim(words).env("THINSHIM_STRICT", "1").env("THINSHIM_SMALL", "0")
     }
 
-    fn run(&self, program: &Path) -> Run {
+    pub(crate) fn run(&self, program: &Path) -> Run {
         let mut command = Command::new(program);
         for (name, _) in env::vars_os() {
             let text = name.to_string_lossy();
