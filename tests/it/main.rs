@@ -8,6 +8,7 @@ mod builds;
 mod compiles;
 mod faults;
 mod jobserver;
+mod kills;
 mod links;
 mod oracle;
 mod passthrough;
