@@ -331,3 +331,32 @@ fn ninja_shares_the_jobserver() {
         }
     }
 }
+
+/// The commands of README.md: a script, make with `LLVM=`, ninja in another directory.
+#[test]
+fn as_the_readme_says() {
+    let readme = include_str!("../../README.md");
+    let command = |name: &str| {
+        let start = format!("    thinshim run -j8 -- {name}");
+        let line = readme.lines().find(|line| line.starts_with(&start)).expect(name);
+        line.trim_start().strip_prefix("thinshim ").expect("thinshim").to_owned()
+    };
+    let mut space = kernel_like();
+    fs::create_dir(space.path("wheel")).expect("a directory");
+    symlink(ninja(), space.path("wheel/ninja")).expect("a link");
+    space.path_first("wheel");
+    space.script("build.sh", "exec make -s LLVM=1\n");
+    summary(&space.strict(&command("./build.sh")).ok(), ONE_LINK);
+    space.remove("out.o");
+    // The kernel's targets, here.
+    let rules = format!("{}\nvmlinux modules: all\n", space.text("Makefile"));
+    space.write("Makefile", rules);
+    summary(&space.strict(&command("make LLVM=1 vmlinux modules")).ok(), ONE_LINK);
+    for name in ["main.c", "twice.c", "next.c"] {
+        space.write(&format!("out/{name}"), space.read(name));
+    }
+    let rules = NINJA.replace("build other: make | prog\n", "");
+    space.write("out/build.ninja", rules);
+    summary(&space.strict(&command("ninja -C out")).ok(), ONE_LINK);
+    space.is_clean();
+}
