@@ -35,6 +35,10 @@ impl WorkDir {
     /// # Errors
     /// The operating system's, with the directory's name.
     pub fn create(output: &Path) -> io::Result<WorkDir> {
+        // A device: its directory is not one for files.
+        if fs::metadata(output).is_ok_and(|output| !output.is_file()) {
+            return WorkDir::elsewhere();
+        }
         let base = base_name(output);
         let parent = output.parent().unwrap_or(Path::new(""));
         for rival in 0..RIVALS_MAX {
@@ -46,7 +50,7 @@ impl WorkDir {
             match WorkDir::claim(&path) {
                 Ok(Some(work)) => return Ok(work),
                 Ok(None) => {}
-                // The output may be a device, or a file in a directory that is not ours.
+                // The output may be in a directory that is not ours.
                 Err(_) if rival == 0 => return WorkDir::elsewhere(),
                 Err(error) => return Err(error),
             }
@@ -120,5 +124,19 @@ impl Drop for WorkDir {
         {
             log::warn!("cannot remove {}: {error}", self.path.display());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn not_beside_a_device() {
+        let work = WorkDir::create(Path::new("/dev/null")).expect("a directory");
+        assert!(!work.path().starts_with("/dev"), "{}", work.path().display());
+        let path = work.path().to_owned();
+        drop(work);
+        assert!(!path.exists());
     }
 }
