@@ -37,6 +37,7 @@ Environment:
   THINSHIM_MEM_FLOOR=BYTES
                           no further back end starts with less memory free (default 512M)
   THINSHIM_CLANG=PATH     the back ends' clang (default: the one beside the real ld.lld)
+  THINSHIM_WARM=off       start a clang anew for each back end, instead of forking one
   THINSHIM_KEEP=DIR       keep indexes and native objects of a link in DIR
 
 Exit status: that of the tool; 120 for failures of thinshim's own.";

@@ -17,6 +17,7 @@ use crate::thinlto::back_end::{self, BackEnd};
 use crate::thinlto::inputs::{Extract, Searching};
 use crate::thinlto::thin_link::{self, Paths};
 use crate::thinlto::{names, native_link};
+use crate::warm::Compiler;
 use crate::workdir::WorkDir;
 use nix::sys::signal::Signal;
 use std::ffi::{OsStr, OsString};
@@ -60,6 +61,7 @@ pub struct Distribution<'a> {
     work: WorkDir,
     paths: Paths,
     pool: Pool,
+    compiler: Compiler<'a>,
     progress: Progress,
     report: Report,
     jobs: Vec<BackEnd>,
@@ -98,6 +100,7 @@ impl<'a> Distribution<'a> {
             log::warn!("{warning}");
         }
         let modules = prepared.inputs.modules.len();
+        let compiler = Compiler::new(&prepared.clang, modules, settings.warm, signals);
         Ok(Distribution {
             linker,
             settings,
@@ -109,6 +112,7 @@ impl<'a> Distribution<'a> {
                 ..Report::default()
             },
             pool,
+            compiler,
             progress: Progress::new(output),
             jobs: Vec::new(),
             natives: vec![None; modules],
@@ -266,6 +270,7 @@ impl<'a> Distribution<'a> {
         let floor = self.settings.memory_floor;
         let summary = schedule::run(
             &self.prepared.clang,
+            &mut self.compiler,
             jobs,
             &mut self.pool,
             self.signals,
@@ -278,6 +283,7 @@ impl<'a> Distribution<'a> {
         })?;
         self.report.backends_s = since.elapsed().as_secs_f64();
         self.report.backends_run = summary.started;
+        self.report.backends_warm = self.compiler.warm_jobs();
         self.report.tokens_max = summary.tokens_max;
         self.report.tokens_busy = (summary.held_s > 0.0).then(|| summary.busy_s / summary.held_s);
         self.progress.clear();

@@ -18,6 +18,7 @@
 //! | [`schedule`] | the event loop: children, tokens, signals |
 //! | [`linker`] | the real linker, alone, and its threads |
 //! | [`thinlto`] | inputs, and the command lines of the three steps |
+//! | [`warm`] | compilers that have loaded once and fork for each job |
 //! | [`workdir`] | a link's private directory |
 //! | [`invocation`] | grammars: clang's options, lld's options, response files |
 //! | [`object`] | bytes: bitcode, its wrapper and record, archives, ELF |
@@ -25,7 +26,7 @@
 //! | [`report`] | JSON lines, summary, live counter |
 //! | [`settings`] | the environment's variables |
 //! | [`failure`] | our own failures and their exit status |
-//! | [`sys`] | signals, children, atomic files; the only `unsafe` |
+//! | [`sys`] | signals, children, atomic files; the only `unsafe` but for the library in `warm` |
 //!
 //! What holds everywhere: pass-through starts no thread and writes no file; doubt means the real
 //! tool; clang's exit status is not trusted, its object is looked at; tokens go back unchanged,
@@ -51,6 +52,7 @@ pub mod site;
 pub mod sys;
 pub mod thinlto;
 pub mod tool;
+pub mod warm;
 pub mod workdir;
 
 use std::env;

@@ -6,17 +6,18 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use crate::jobserver::{self, Pool};
+use crate::sys::child::Process;
 use crate::sys::signals::{Arrived, Signals};
-use crate::sys::{child, memory, step};
+use crate::sys::{memory, step};
 use crate::thinlto::back_end::BackEnd;
+use crate::warm::Compiler;
 
 /// A back end that has ended.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ const MEMORY_POLL_MS: u16 = 200;
 
 struct Running {
     job: usize,
-    child: Child,
+    process: Process,
     said: File,
     since: Instant,
 }
@@ -64,6 +65,7 @@ struct Running {
 /// Where no child can be started or waited for; children that run are ended first.
 pub fn run(
     clang: &Path,
+    compiler: &mut Compiler<'_>,
     jobs: &[BackEnd],
     pool: &mut Pool,
     signals: &Signals,
@@ -74,6 +76,7 @@ pub fn run(
     order.sort_by_key(|&job| std::cmp::Reverse(jobs[job].size));
     let mut scheduler = Scheduler {
         clang,
+        compiler,
         jobs,
         waiting: order.into(),
         running: Vec::new(),
@@ -84,15 +87,16 @@ pub fn run(
     let result = scheduler.run(pool, memory_floor, ended);
     if result.is_err() {
         scheduler.end_all(Signal::SIGKILL);
-        for mut running in scheduler.running.drain(..) {
-            let _ = running.child.wait();
+        for running in scheduler.running.drain(..) {
+            let _ = running.process.wait();
         }
     }
     result.map(|()| scheduler.summary)
 }
 
-struct Scheduler<'a> {
+struct Scheduler<'a, 's> {
     clang: &'a Path,
+    compiler: &'a mut Compiler<'s>,
     jobs: &'a [BackEnd],
     waiting: VecDeque<usize>,
     running: Vec<Running>,
@@ -101,7 +105,7 @@ struct Scheduler<'a> {
     clock: Instant,
 }
 
-impl Scheduler<'_> {
+impl Scheduler<'_, '_> {
     fn run(
         &mut self,
         pool: &mut Pool,
@@ -137,15 +141,13 @@ impl Scheduler<'_> {
         let Some(job) = self.waiting.pop_front() else { return Ok(()) };
         let said = step::capture_file()?;
         let mut command = Command::new(self.clang);
-        command.args(&self.jobs[job].args).stdin(Stdio::null()).stderr(said.try_clone()?);
+        command.args(&self.jobs[job].args);
         jobserver::scrub(&mut command);
         // What it leaves lies in the work directory.
-        child::dies_with_parent(&mut command, Signal::SIGKILL);
-        child::with_signal_mask(&mut command, self.signals.mask_before());
-        let child = command.spawn()?;
-        log::debug!("back end of {} is {}", self.jobs[job].module.display(), child.id());
+        let process = self.compiler.spawn(command, &said)?;
+        log::debug!("back end of {} is {}", self.jobs[job].module.display(), process.id());
         self.tick(None);
-        self.running.push(Running { job, child, said, since: Instant::now() });
+        self.running.push(Running { job, process, said, since: Instant::now() });
         self.summary.started += 1;
         self.summary.tokens_max = self.summary.tokens_max.max(self.running.len());
         Ok(())
@@ -199,7 +201,7 @@ impl Scheduler<'_> {
     fn reap(&mut self, ended: &mut dyn FnMut(Ended) -> bool) -> io::Result<()> {
         let mut at = 0;
         while at < self.running.len() {
-            let Some(status) = self.running[at].child.try_wait()? else {
+            let Some(status) = self.running[at].process.try_wait()? else {
                 at += 1;
                 continue;
             };
@@ -215,7 +217,7 @@ impl Scheduler<'_> {
 
     fn end_all(&self, signal: Signal) {
         for running in &self.running {
-            let _ = kill(Pid::from_raw(running.child.id().cast_signed()), signal);
+            running.process.signal(signal);
         }
     }
 }

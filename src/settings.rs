@@ -27,6 +27,8 @@ pub struct Settings {
     pub keep: Option<PathBuf>,
     /// `THINSHIM_MEM_FLOOR`: bytes.
     pub memory_floor: u64,
+    /// `THINSHIM_WARM`: back ends run in a compiler that is loaded once.
+    pub warm: bool,
     /// `THINSHIM_CLANG`: the back ends' clang.
     pub clang: Option<OsString>,
 }
@@ -59,6 +61,14 @@ impl Settings {
             })?,
             keep: variable("THINSHIM_KEEP").map(PathBuf::from),
             memory_floor: bytes("THINSHIM_MEM_FLOOR", MEMORY_FLOOR)?,
+            warm: match variable("THINSHIM_WARM").as_deref().map(OsStr::as_encoded_bytes) {
+                None | Some(b"on" | b"1") => true,
+                Some(b"off" | b"0") => false,
+                Some(value) => {
+                    let value = String::from_utf8_lossy(value);
+                    return Err(Failure::new(format!("THINSHIM_WARM={value}: not on or off")));
+                }
+            },
             clang: variable("THINSHIM_CLANG"),
         })
     }

@@ -19,6 +19,8 @@ pub struct Report {
     pub modules: usize,
     /// Back ends that ran.
     pub backends_run: usize,
+    /// Of these, those that a warm compiler ran.
+    pub backends_warm: usize,
     /// Back ends that needed not to run.
     pub cache_hits: usize,
     /// Seconds of the thin link.
@@ -73,6 +75,7 @@ impl Report {
             "output": self.output.to_string_lossy(),
             "modules": self.modules,
             "backends_run": self.backends_run,
+            "backends_warm": self.backends_warm,
             "cache_hits": self.cache_hits,
             "thin_link_s": seconds(self.thin_link_s),
             "backends_s": seconds(self.backends_s),

@@ -3,9 +3,68 @@
 
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, ExitCode, ExitStatus};
+use std::process::{Child, Command, ExitCode, ExitStatus};
 
-use nix::sys::signal::{self, Signal};
+use nix::sys::signal::{self, Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+/// A child, however it was started, that is not yet waited for.
+#[derive(Debug)]
+pub struct Process(Pid);
+
+impl From<&Child> for Process {
+    fn from(child: &Child) -> Process {
+        Process(Pid::from_raw(child.id().cast_signed()))
+    }
+}
+
+impl From<Pid> for Process {
+    fn from(pid: Pid) -> Process {
+        Process(pid)
+    }
+}
+
+impl Process {
+    /// Its number.
+    pub fn id(&self) -> Pid {
+        self.0
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    /// The operating system's: it is no child of this process.
+    pub fn try_wait(&self) -> io::Result<Option<ExitStatus>> {
+        self.wait_with(WaitPidFlag::WNOHANG)
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// The operating system's: it is no child of this process.
+    pub fn wait(&self) -> io::Result<()> {
+        while self.wait_with(WaitPidFlag::empty())?.is_none() {}
+        Ok(())
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let _ = kill(self.0, signal);
+    }
+
+    fn wait_with(&self, flags: WaitPidFlag) -> io::Result<Option<ExitStatus>> {
+        // As wait(2) puts it together.
+        Ok(match waitpid(self.0, Some(flags)) {
+            Ok(WaitStatus::Exited(_, code)) => Some(ExitStatus::from_raw((code & 0xff) << 8)),
+            Ok(WaitStatus::Signaled(_, signal, core)) => {
+                Some(ExitStatus::from_raw(signal as i32 | if core { 0x80 } else { 0 }))
+            }
+            Ok(_) | Err(nix::errno::Errno::EINTR) => None,
+            Err(error) => return Err(error.into()),
+        })
+    }
+}
 
 /// Makes a child die with `signal` when this process does, however this one ends.
 pub fn dies_with_parent(command: &mut Command, signal: Signal) {

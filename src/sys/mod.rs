@@ -6,6 +6,7 @@ pub mod environment;
 pub mod fd;
 pub mod fork;
 pub mod guardian;
+pub mod heap;
 pub mod memory;
 pub mod signals;
 pub mod step;

@@ -16,3 +16,4 @@ mod records;
 mod run;
 mod space;
 mod tokens;
+mod warm;

@@ -1,0 +1,82 @@
+//! Where jobs are started: in a warm compiler, or anew for each.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::Signal;
+
+use super::server::Server;
+use crate::sys::child::{self, Process};
+use crate::sys::heap;
+use crate::sys::signals::Signals;
+
+/// Fewer jobs than this are over before a warm compiler has paid for its own start.
+const JOBS_WORTH: usize = 3;
+
+/// A compiler that takes jobs.
+#[derive(Debug)]
+pub struct Compiler<'a> {
+    signals: &'a Signals,
+    server: Option<Server>,
+    warm_jobs: usize,
+}
+
+impl<'a> Compiler<'a> {
+    /// The compiler at `path`, for about `jobs` jobs; warm where that is `wanted`, pays, and can
+    /// be. It loads while the caller goes on.
+    pub fn new(path: &Path, jobs: usize, wanted: bool, signals: &'a Signals) -> Compiler<'a> {
+        let server = (wanted && jobs >= JOBS_WORTH).then(|| Server::start(path, signals));
+        let server = server.and_then(|server| match server {
+            Ok(server) => Some(server),
+            Err(reason) => {
+                log::debug!("no warm compiler: {reason}");
+                None
+            }
+        });
+        Compiler { signals, server, warm_jobs: 0 }
+    }
+
+    /// Starts a job with nothing on its standard input, and its errors into `said`. It dies with
+    /// this process.
+    ///
+    /// # Errors
+    /// Where it cannot be started at all.
+    pub fn spawn(&mut self, mut command: Command, said: &File) -> io::Result<Process> {
+        if let Some(process) = self.spawn_warm(&command, said) {
+            self.warm_jobs += 1;
+            return Ok(process);
+        }
+        command.stdin(Stdio::null()).stderr(said.try_clone()?);
+        heap::on_huge_pages(&mut command);
+        child::dies_with_parent(&mut command, Signal::SIGKILL);
+        child::with_signal_mask(&mut command, self.signals.mask_before());
+        Ok(Process::from(&command.spawn()?))
+    }
+
+    /// Jobs that the warm compiler took.
+    pub fn warm_jobs(&self) -> usize {
+        self.warm_jobs
+    }
+
+    fn spawn_warm(&mut self, command: &Command, said: &File) -> Option<Process> {
+        let server = self.server.as_mut()?;
+        let started = if server.ready() {
+            File::open("/dev/null").and_then(|null| {
+                server.spawn(command, [null.as_fd(), io::stdout().as_fd(), said.as_fd()])
+            })
+        } else {
+            Err(io::Error::other("it did not come up"))
+        };
+        match started {
+            Ok(pid) => Some(Process::from(pid)),
+            Err(error) => {
+                log::debug!("no warm compiler: {error}");
+                self.server = None;
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! thinshim's side of a warm compiler.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::Signal;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::unistd::Pid;
+
+use super::wire::{HELLO, Header, STREAMS};
+use crate::sys::signals::Signals;
+use crate::sys::{child, fd, heap};
+
+/// What `build.rs` made of `preload.rs`; empty where warm compilers cannot be.
+const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/preload.so"));
+
+/// Tells the library its descriptors: the socket, and its own file.
+const FDS_VARIABLE: &str = "THINSHIM_WARM_FDS";
+
+/// A compiler that is not there by then never will be.
+const START_MAX: Duration = Duration::from_secs(10);
+
+/// A compiler that is loaded and waits for jobs; it ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Server {
+    socket: UnixStream,
+    process: Child,
+    greeted: bool,
+}
+
+impl Server {
+    /// Starts `compiler`; [`Server::ready`] tells whether it came up.
+    ///
+    /// # Errors
+    /// Why this one cannot be warm.
+    pub(super) fn start(compiler: &Path, signals: &Signals) -> Result<Server, String> {
+        if LIBRARY.is_empty() {
+            return Err("not built for this system".to_owned());
+        }
+        if !is_program(compiler) {
+            // A script would run its commands without a job.
+            return Err(format!("{} is no ELF program", compiler.display()));
+        }
+        let tell = |error: io::Error| error.to_string();
+        let library = library().map_err(tell)?;
+        let (socket, theirs) = UnixStream::pair().map_err(tell)?;
+        let mut command = Command::new(compiler);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut preload = env::var_os("LD_PRELOAD").unwrap_or_default();
+        if !preload.is_empty() {
+            preload.push(":");
+        }
+        preload.push(format!("/proc/self/fd/{}", library.as_raw_fd()));
+        command
+            .env("LD_PRELOAD", preload)
+            // Once here is better than once in each job.
+            .env("LD_BIND_NOW", "1")
+            .env(FDS_VARIABLE, format!("{},{}", theirs.as_raw_fd(), library.as_raw_fd()));
+        heap::on_huge_pages(&mut command);
+        fd::inherit(&mut command, vec![theirs.as_raw_fd(), library.as_raw_fd()]);
+        child::dies_with_parent(&mut command, Signal::SIGKILL);
+        child::with_signal_mask(&mut command, signals.mask_before());
+        let process = command.spawn().map_err(tell)?;
+        Ok(Server { socket, process, greeted: false })
+    }
+
+    /// Whether the compiler takes jobs; waits until it is loaded.
+    pub(super) fn ready(&mut self) -> bool {
+        if !self.greeted {
+            let mut hello = [0; 4];
+            let heard = self
+                .socket
+                .set_read_timeout(Some(START_MAX))
+                .and_then(|()| self.socket.read_exact(&mut hello));
+            self.greeted = heard.is_ok() && i32::from_ne_bytes(hello) == HELLO;
+        }
+        self.greeted
+    }
+
+    /// Starts a job: what `command` would run, with its arguments and its changes of the
+    /// environment. It becomes a child of this process.
+    ///
+    /// # Errors
+    /// The compiler is gone, or cannot fork.
+    pub(super) fn spawn(
+        &self,
+        command: &Command,
+        streams: [BorrowedFd<'_>; STREAMS],
+    ) -> io::Result<Pid> {
+        let (header, strings) = request(command)?;
+        let fds = streams.map(|stream| stream.as_raw_fd());
+        let header = header.to_bytes();
+        let sent = sendmsg::<()>(
+            self.socket.as_raw_fd(),
+            &[IoSlice::new(&header)],
+            &[ControlMessage::ScmRights(&fds)],
+            MsgFlags::MSG_NOSIGNAL,
+            None,
+        )?;
+        if sent != header.len() {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        (&self.socket).write_all(&strings)?;
+        let mut answer = [0; 4];
+        (&self.socket).read_exact(&mut answer)?;
+        match i32::from_ne_bytes(answer) {
+            pid if pid > 0 => Ok(Pid::from_raw(pid)),
+            errno => Err(io::Error::from_raw_os_error(-errno)),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Its jobs are ours, and are waited for where they were started.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The library as a file in memory, for `/proc/self/fd` in the child.
+fn library() -> io::Result<OwnedFd> {
+    let mut file = File::from(memfd_create(c"thinshim-preload", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(LIBRARY)?;
+    // 0, 1 and 2 become the child's standard streams.
+    fd::duplicate(file.as_fd().as_raw_fd(), 3)
+}
+
+fn is_program(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok()
+        && magic == *b"\x7fELF"
+}
+
+/// A job's header and its strings.
+fn request(command: &Command) -> io::Result<(Header, Vec<u8>)> {
+    let mut strings = Vec::new();
+    let mut push = |parts: &[&[u8]]| {
+        for part in parts {
+            if part.contains(&0) {
+                return Err(io::Error::from(io::ErrorKind::InvalidInput));
+            }
+            strings.extend_from_slice(part);
+        }
+        strings.push(0);
+        Ok(())
+    };
+    let mut arguments = 1;
+    push(&[command.get_program().as_bytes()])?;
+    for argument in command.get_args() {
+        push(&[argument.as_bytes()])?;
+        arguments += 1;
+    }
+    let environment = environment(command);
+    for (name, value) in &environment {
+        push(&[name.as_bytes(), b"=", value.as_bytes()])?;
+    }
+    let small = |number: usize| {
+        u32::try_from(number).map_err(|_| io::Error::from(io::ErrorKind::ArgumentListTooLong))
+    };
+    let header = Header {
+        bytes: small(strings.len())?,
+        arguments,
+        variables: small(environment.len())?,
+        parent: std::process::id(),
+    };
+    Ok((header, strings))
+}
+
+/// The environment that `command` would get.
+fn environment(command: &Command) -> BTreeMap<OsString, OsString> {
+    let mut variables: BTreeMap<OsString, OsString> = env::vars_os().collect();
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => variables.insert(name.to_owned(), value.to_owned()),
+            None => variables.remove::<OsStr>(name),
+        };
+    }
+    variables
+}
