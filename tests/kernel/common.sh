@@ -8,6 +8,8 @@ fail() {
   echo "FAILED: $*" >&2
   exit 1
 }
+# Each of these tests wants to see back ends run.
+export THINSHIM_CACHE=off
 needs_nothing() { [[ ${1:-} != --needs ]] || exit 0; }
 
 # copy_kernel: sets `copy` to a copy of the build, in a directory that goes away with the test.
@@ -29,3 +31,16 @@ is_bitcode() {
   esac
 }
 is_elf() { [[ $(od -An -N4 -tx1 "$1" | tr -d ' ') == 7f454c46 ]]; }
+
+# clang_wrapper COMMANDS: sets `wrapper` to a clang that runs these shell commands, then the real one; for
+# THINSHIM_CLANG. Needs `work`.
+clang_wrapper() {
+  local real
+  real=$(readlink -f "$(command -v clang)")
+  mkdir -p "$work/llvm/bin"
+  # thinshim tells clang's version by the directory beside it.
+  ln -sfn "$(dirname "$(dirname "$real")")/lib" "$work/llvm/lib"
+  wrapper=$work/llvm/bin/clang
+  printf '#!/bin/sh\n%s\nexec %q "$@"\n' "$1" "$real" >"$wrapper"
+  chmod +x "$wrapper"
+}
