@@ -12,6 +12,7 @@ mod masquerade;
 mod summary;
 
 use std::ffi::{OsStr, OsString};
+use std::io::Write;
 use std::num::NonZeroUsize;
 use std::process::{Command, ExitCode};
 use std::{env, fs};
@@ -59,8 +60,13 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
     jobs.configure(&mut command);
     let ended = step::pass(&mut command, &signals)
         .map_err(|error| fail(&format!("run `{}`", options.command[0].display()), &error))?;
+    let reports = fs::read(site.report()).unwrap_or_default();
+    if let Some(outer) = Site::current() {
+        pass_on(&outer, site, &reports);
+    }
     if !options.quiet {
-        eprint!("{}", tell(options, site, &jobs));
+        // Nobody may be there to read it, which is no reason to end otherwise.
+        let _ = std::io::stderr().write_all(tell(options, site, &jobs, &reports).as_bytes());
     }
     // Before this process ends, perhaps by a signal.
     drop(jobs);
@@ -89,8 +95,17 @@ fn command(options: &Options, site: &Site, path: &OsStr) -> Result<Command, Fail
     Ok(command)
 }
 
-fn tell(options: &Options, site: &Site, jobs: &Jobs) -> String {
-    let reports = fs::read(site.report()).unwrap_or_default();
+/// A run within a run is part of what that sums up.
+fn pass_on(outer: &Site, site: &Site, reports: &[u8]) {
+    let heard = Event::ALL.into_iter().filter(|&event| site.heard(event));
+    heard.for_each(|event| outer.tell(event));
+    let file = fs::OpenOptions::new().append(true).create(true).open(outer.report());
+    if let Err(error) = file.and_then(|mut file| file.write_all(reports)) {
+        log::info!("cannot report to the run above: {error}");
+    }
+}
+
+fn tell(options: &Options, site: &Site, jobs: &Jobs, reports: &[u8]) -> String {
     let circumstances = Circumstances {
         command: &options.command,
         jobserver: jobs.identity().map(|identity| identity.to_string()),
@@ -102,5 +117,5 @@ fn tell(options: &Options, site: &Site, jobs: &Jobs) -> String {
         lld_called: site.heard(Event::Lld),
         compiled: site.heard(Event::Compile),
     };
-    summary::tell(&reports, &circumstances)
+    summary::tell(reports, &circumstances)
 }

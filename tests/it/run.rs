@@ -284,6 +284,32 @@ fn below_another_make() {
     }
 }
 
+/// A run within a run: the outer jobserver, and both tell of the link.
+#[test]
+fn a_run_within_a_run() {
+    let space = project();
+    let outcome = thin(run(&space, &format!("-j3 -- {THINSHIM} run -- make -s"))).ok();
+    let lines = summary(&outcome, ONE_LINK);
+    assert_eq!(lines.len(), 6, "{outcome}");
+    assert!(lines[2].contains("jobserver of the make above"), "{outcome}");
+    assert!(lines[5].contains("jobserver of 3 jobs"), "{outcome}");
+    space.is_clean();
+}
+
+/// `CC="ccache clang"` as it is: thinshim comes to stand in front of the ccache.
+#[test]
+fn a_launcher_is_a_tool_like_others() {
+    let mut space = project();
+    // Looks the compiler up on PATH, as the real one does.
+    space.script("launchers/ccache", "echo \"$1\" >> called\nexec \"$@\"\n");
+    space.path_first("launchers");
+    let outcome = thin(run(&space, "-j3 -- make -s"));
+    let outcome = outcome.args(["CC=ccache clang"]).ok();
+    summary(&outcome, ONE_LINK);
+    assert_eq!(space.text("called").lines().filter(|line| *line == "clang").count(), 4);
+    space.is_clean();
+}
+
 /// A ninja that is as strict as upstream's: nothing but a last `fifo:` will do.
 pub(crate) fn strict_ninja(space: &mut TestSpace) {
     space.script(
