@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -224,4 +225,26 @@ fn a_full_disk() {
         assert_eq!(entry.expect("an entry").file_name(), "long.o");
     }
     space.is_clean();
+}
+
+/// SIGKILL, which nobody can hear: the back end dies with its link, and the work directory goes.
+#[test]
+fn a_kill_in_the_middle() {
+    let space = TestSpace::new();
+    three(&space);
+    stuck(&space);
+    space.write("out", "as before");
+    let mut run = link(&space, "out");
+    let mut child = run.command.stdout(Stdio::null()).spawn().expect("thinshim");
+    let mut pid = String::new();
+    File::open(space.path("fifo")).and_then(|mut f| f.read_to_string(&mut pid)).expect("a pid");
+    let pid = Pid::from_raw(pid.trim().parse().expect("a pid"));
+    child.kill().expect("a signal");
+    assert_eq!(child.wait().expect("thinshim").signal(), Some(9));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while kill(pid, None).is_ok() || !space.litter().is_empty() {
+        assert!(Instant::now() < deadline, "the back end {pid} is left, or {:?}", space.litter());
+        std::thread::yield_now();
+    }
+    assert_eq!(space.text("out"), "as before");
 }
