@@ -117,13 +117,13 @@ impl WorkDir {
 
 impl Drop for WorkDir {
     fn drop(&mut self) {
-        // Dismissed first: a guardian never works beside us.
-        self.guardian = None;
         if !self.keep
             && let Err(error) = fs::remove_dir_all(&self.path)
         {
             log::warn!("cannot remove {}: {error}", self.path.display());
         }
+        // Dismissed last: a kill may come in the middle of the removal.
+        self.guardian = None;
     }
 }
 

@@ -11,9 +11,9 @@ use crate::sys::guardian::Guardian;
 /// The directory.
 #[derive(Debug)]
 pub(super) struct Directory {
-    // Dismissed first: a guardian never works beside us.
-    _guardian: Guardian,
     _dir: TempDir,
+    // Dismissed last: a kill may come in the middle of the removal.
+    _guardian: Guardian,
     site: Site,
 }
 
@@ -31,7 +31,7 @@ impl Directory {
         let dir = tempfile::Builder::new().prefix("thinshim-run-").tempdir_in(parent)?;
         let guardian = Guardian::set(dir.path())?;
         let site = Site::at(dir.path());
-        Ok(Directory { _guardian: guardian, _dir: dir, site })
+        Ok(Directory { _dir: dir, _guardian: guardian, site })
     }
 
     /// As those below know it.
