@@ -1,6 +1,7 @@
 //! Object files by their bytes: kinds, bitcode, the options record, archives.
 
 pub mod archive;
+pub mod assembly;
 pub mod bitstream;
 pub mod elf;
 pub mod kind;

@@ -2,18 +2,21 @@
 //!
 //! Block ids and record codes: LLVM's `llvm/Bitcode/LLVMBitCodes.h`.
 
+use super::assembly::{self, Opened};
 use super::bitstream::{self, Malformed, Visit, Visitor};
 
 mod block {
     pub(super) const MODULE: u64 = 8;
     pub(super) const CONSTANTS: u64 = 11;
     pub(super) const FUNCTION: u64 = 12;
+    pub(super) const MODULE_STRTAB: u64 = 19;
     pub(super) const THIN_SUMMARY: u64 = 20;
 }
 
 mod code {
     pub(super) const MODULE_TRIPLE: u64 = 2;
     pub(super) const MODULE_ASM: u64 = 4;
+    pub(super) const MST_ENTRY: u64 = 1;
     pub(super) const FUNCTION_DECLAREBLOCKS: u64 = 1;
     pub(super) const INLINEASM_OLD: u64 = 18;
     pub(super) const INLINEASM_OLD2: u64 = 23;
@@ -32,6 +35,10 @@ pub struct Facts {
     pub triple: String,
     /// Assembly in it names files (`.incbin`, `.include`).
     pub asm_files: bool,
+    /// What the module's own assembly opens.
+    pub module_opens: Opened,
+    /// What assembly in its functions opens, which goes where they are imported.
+    pub functions_open: Opened,
 }
 
 struct Reader {
@@ -54,7 +61,7 @@ impl Visitor for Reader {
             }
             (Some(block::MODULE), block::CONSTANTS | block::FUNCTION)
             | (Some(block::FUNCTION), block::CONSTANTS)
-                if self.look_for_asm && !self.facts.asm_files =>
+                if self.look_for_asm =>
             {
                 Visit::Enter
             }
@@ -67,11 +74,19 @@ impl Visitor for Reader {
             (block::MODULE, code::MODULE_TRIPLE) if self.facts.triple.is_empty() => {
                 self.facts.triple = operands.iter().map(|&byte| byte as u8 as char).collect();
             }
-            (block::MODULE, code::MODULE_ASM)
-            | (
+            (block::MODULE, code::MODULE_ASM) => {
+                let text = bytes(operands);
+                self.facts.asm_files |= assembly::names_files(&text);
+                self.facts.module_opens.read(&text);
+            }
+            (
                 block::CONSTANTS,
                 code::INLINEASM | code::INLINEASM_OLD | code::INLINEASM_OLD2 | code::INLINEASM_OLD3,
-            ) => self.assembly(operands),
+            ) => {
+                let text = template(operands);
+                self.facts.asm_files |= assembly::names_files(&text);
+                self.facts.functions_open.read(&text);
+            }
             // A function's constants stand before its instructions (BitcodeWriter's
             // writeFunction): at the first instruction the rest can be left unread.
             (block::FUNCTION, code) => return code == code::FUNCTION_DECLAREBLOCKS,
@@ -81,17 +96,50 @@ impl Visitor for Reader {
     }
 }
 
-impl Reader {
-    fn assembly(&mut self, operands: &[u64]) {
-        // The text is one operand a character; the operands around it (type, flags, lengths)
-        // cannot complete a directive's name.
-        let finds = |directive: &[u8]| {
-            operands
-                .windows(directive.len())
-                .any(|window| window.iter().zip(directive).all(|(&a, &b)| a == u64::from(b)))
-        };
-        self.facts.asm_files |= finds(b".incbin") || finds(b".include");
+/// Characters, one an operand.
+fn bytes(operands: &[u64]) -> Vec<u8> {
+    operands.iter().map(|&byte| byte as u8).collect()
+}
+
+/// The text of inline assembly: after a type (since LLVM 14) and flags stand its length and its
+/// characters, then those of the constraints. What has another shape is taken whole.
+fn template(operands: &[u64]) -> Vec<u8> {
+    let at = |index: usize| operands.get(index).and_then(|&value| usize::try_from(value).ok());
+    for start in [2, 1] {
+        let text = at(start).and_then(|len| start.checked_add(1)?.checked_add(len));
+        let Some(end) = text.filter(|&end| end < operands.len()) else { continue };
+        if at(end).and_then(|len| end.checked_add(1)?.checked_add(len)) == Some(operands.len()) {
+            return bytes(&operands[start + 1..end]);
+        }
     }
+    bytes(operands)
+}
+
+/// The modules that an individual index speaks of: those that its back end may open, and the
+/// back end's own.
+///
+/// # Errors
+/// [`Malformed`] where it is not a well-formed bitstream.
+pub fn modules_of_index(index: &[u8]) -> Result<Vec<Vec<u8>>, Malformed> {
+    struct Names(Vec<Vec<u8>>);
+    impl Visitor for Names {
+        fn block(&mut self, parent: Option<u64>, id: u64) -> Visit {
+            match (parent, id) {
+                (None, block::MODULE) | (_, block::MODULE_STRTAB) => Visit::Enter,
+                _ => Visit::Skip,
+            }
+        }
+
+        fn record(&mut self, block: u64, code: u64, operands: &[u64], _blob: &[u8]) -> bool {
+            if block == block::MODULE_STRTAB && code == code::MST_ENTRY {
+                self.0.push(bytes(operands.get(1..).unwrap_or_default()));
+            }
+            true
+        }
+    }
+    let mut names = Names(Vec::new());
+    bitstream::walk(index, &mut names)?;
+    Ok(names.0)
 }
 
 /// Reads the facts of a bitcode file (without its wrapper). `look_for_asm` reads the function
