@@ -17,6 +17,7 @@
 //! | [`plan`] | what a link runs, as a value that can be printed |
 //! | [`schedule`] | the event loop: children, tokens, signals |
 //! | [`linker`] | the real linker, alone, and its threads |
+//! | [`cache`] | native objects of before: keys, entries, the thread that does it |
 //! | [`thinlto`] | inputs, and the command lines of the three steps |
 //! | [`warm`] | compilers that have loaded once and fork for each job |
 //! | [`workdir`] | a link's private directory |
@@ -32,6 +33,7 @@
 //! tool; clang's exit status is not trusted, its object is looked at; tokens go back unchanged,
 //! whatever happens; a record in an object is untrusted input.
 
+pub mod cache;
 pub mod cli;
 pub mod compile;
 pub mod decision;

@@ -1,0 +1,10 @@
+//! The cache of back ends: what was compiled once is not compiled again.
+//!
+//! A *key* ([`key`]) digests everything that a native object depends on.
+
+pub mod digest;
+pub mod environment;
+pub mod files;
+pub mod identity;
+pub mod key;
+pub mod signature;
