@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::Failure;
 use crate::invocation::lld::{self, Link, Refusal};
@@ -38,7 +38,7 @@ pub struct Prepared<'a> {
     /// Its inputs.
     pub inputs: Inputs<'a>,
     /// The back-end options of each module.
-    pub options: Vec<Rc<[OsString]>>,
+    pub options: Vec<Arc<[OsString]>>,
     /// The clang of the linker's LLVM.
     pub clang: PathBuf,
 }
@@ -144,28 +144,28 @@ fn options(
     modules: &[Module],
     settings: &Settings,
     clang: &Path,
-) -> Result<Vec<Rc<[OsString]>>, String> {
+) -> Result<Vec<Arc<[OsString]>>, String> {
     let no_record = modules.iter().any(|module| module.thin && module.record.is_none());
     let exactness_matters = no_record || settings.options == back_end::OptionsFrom::Link;
     if let Some(reason) = link.lto.inexact().filter(|_| exactness_matters) {
         return Err(reason.to_owned());
     }
     let major = major_version(clang);
-    let mut known: HashMap<_, Rc<[OsString]>> = HashMap::new();
+    let mut known: HashMap<_, Arc<[OsString]>> = HashMap::new();
     modules
         .iter()
         .map(|module| {
             if !module.thin {
                 // Its code is the thin link's to write, with the options of the link line.
-                return Ok(Rc::default());
+                return Ok(Arc::default());
             }
             let key = (&module.record, &module.triple);
             if let Some(options) = known.get(&key) {
-                return Ok(Rc::clone(options));
+                return Ok(Arc::clone(options));
             }
-            let options: Rc<[OsString]> =
+            let options: Arc<[OsString]> =
                 back_end::options(link, module, settings.options, major)?.into();
-            known.insert(key, Rc::clone(&options));
+            known.insert(key, Arc::clone(&options));
             Ok(options)
         })
         .collect()

@@ -1,6 +1,9 @@
 //! One distributed link: thin link, back ends, native link.
 
 use crate::Failure;
+use crate::cache;
+use crate::cache::settings::Mode;
+use crate::cache::worker::{Cache, Start};
 use crate::decision::Prepared;
 use crate::invocation::lld::Side;
 use crate::jobserver::Pool;
@@ -58,6 +61,8 @@ pub struct Distribution<'a> {
     prepared: Prepared<'a>,
     settings: &'a Settings,
     signals: &'a Signals,
+    // Before the directory that it writes to.
+    cache: Option<Cache>,
     work: WorkDir,
     paths: Paths,
     pool: Pool,
@@ -102,6 +107,7 @@ impl<'a> Distribution<'a> {
         let modules = prepared.inputs.modules.len();
         let compiler = Compiler::new(&prepared.clang, modules, settings.warm, signals);
         Ok(Distribution {
+            cache: None,
             linker,
             settings,
             signals,
@@ -128,6 +134,7 @@ impl<'a> Distribution<'a> {
     /// # Errors
     /// thinshim's own failures; those of the tools are in [`Stop`].
     pub fn all_steps(&mut self) -> Result<Stop, Failure> {
+        self.start_cache();
         if let Step::Stop(stop) = self.thin_link()? {
             return Ok(stop);
         }
@@ -138,12 +145,42 @@ impl<'a> Distribution<'a> {
         if let Stop::Status(status) = &stop
             && status.success()
         {
+            self.finish_cache();
             self.report
                 .append()
                 .map_err(|error| self.fail("cannot write to THINSHIM_REPORT's file", &error))?;
             self.progress.finish(&self.report);
         }
         Ok(stop)
+    }
+
+    /// Lets the cache begin: what it digests, it digests beside the thin link.
+    fn start_cache(&mut self) {
+        let settings = self.settings.cache.clone();
+        let Some(settings) = settings.filter(|settings| settings.mode != Mode::Off) else { return };
+        let modules = self.prepared.inputs.modules.iter().filter(|module| module.thin);
+        let start = Start {
+            settings,
+            output: self.prepared.link.output.clone(),
+            work: self.work.path().to_owned(),
+            clang: self.prepared.clang.clone(),
+            modules: modules.map(|module| module.path.clone()).collect(),
+        };
+        match Cache::start(start) {
+            Ok(cache) => self.cache = Some(cache),
+            Err(error) => log::warn!("no cache: {error}"),
+        }
+    }
+
+    fn finish_cache(&mut self) {
+        let Some(cache) = self.cache.take() else { return };
+        let cache::Outcome { damaged, stored, not_cached, warnings } = cache.finish();
+        for warning in warnings {
+            self.progress.say(format!("thinshim: warning: {warning}\n").as_bytes());
+        }
+        self.report.cache_damaged = damaged;
+        self.report.cache_stored = stored;
+        self.report.not_cached = not_cached;
     }
 
     fn fail(&self, step: &str, error: &dyn std::fmt::Display) -> Failure {
@@ -220,12 +257,18 @@ impl<'a> Distribution<'a> {
         let module = &self.prepared.inputs.modules[index];
         let output = native_link::object_name(&self.work.path().join("native"), number);
         let shard = self.paths.index_of(&module.path);
-        let mut options = self.prepared.options[index].to_vec();
+        let options = std::sync::Arc::clone(&self.prepared.options[index]);
+        let own = module.record.iter().flat_map(|record| &record.search_paths);
         // Assembly that is inlined still opens the files that it names.
         let imports = self.paths.imports_of(&module.path);
-        options.extend(back_end::search_options(searching.of_imported(&imports)));
+        let search_paths: Vec<OsString> =
+            own.chain(searching.of_imported(&imports)).cloned().collect();
+        let all: Vec<OsString> =
+            options.iter().cloned().chain(back_end::search_options(&search_paths)).collect();
         BackEnd {
-            args: back_end::args(&module.path, &shard, &output, &options),
+            args: back_end::args(&module.path, &shard, &output, &all),
+            options,
+            search_paths,
             module: module.path.clone(),
             size: module.size,
             index: shard,
@@ -245,7 +288,20 @@ impl<'a> Distribution<'a> {
         let (mut done, mut patchable) = (0, 0);
         let (jobs, progress) = (&self.jobs, &mut self.progress);
         let extracts = &self.prepared.inputs.extracts;
-        let mut ended = |ended: schedule::Ended| {
+        let cache = self.cache.as_ref();
+        let mut hits = 0;
+        let mut hear = |event: schedule::Event| {
+            let ended = match event {
+                schedule::Event::Hit(_, hit) => {
+                    progress.say(&names::of_archives(&hit.said, extracts, false));
+                    patchable += hit.native.patchable_sections;
+                    hits += 1;
+                    done += 1;
+                    progress.count(done, jobs.len());
+                    return trouble.is_none();
+                }
+                schedule::Event::Ended(ended) => ended,
+            };
             let job = &jobs[ended.job];
             log::debug!("back end of {}: {:.3} s", job.module.display(), ended.seconds);
             progress.say(&names::of_archives(&ended.said, extracts, false));
@@ -260,24 +316,27 @@ impl<'a> Distribution<'a> {
                 Err(Trouble { job: ended.job, what, status: Some(ended.status) })
             };
             match found {
-                Ok(()) => trouble.is_none(),
+                Ok(()) => {
+                    if let Some(cache) = cache {
+                        cache.store(ended.job, &ended.said);
+                    }
+                    trouble.is_none()
+                }
                 Err(found) => {
                     trouble.get_or_insert(found);
                     false
                 }
             }
         };
-        let floor = self.settings.memory_floor;
-        let summary = schedule::run(
-            &self.prepared.clang,
-            &mut self.compiler,
-            jobs,
-            &mut self.pool,
-            self.signals,
-            floor,
-            &mut ended,
-        );
+        let with = schedule::With {
+            clang: &self.prepared.clang,
+            signals: self.signals,
+            memory_floor: self.settings.memory_floor,
+            cache,
+        };
+        let summary = schedule::run(with, &mut self.compiler, jobs, &mut self.pool, &mut hear);
         self.patchable_sections = patchable;
+        self.report.cache_hits = hits;
         let summary = summary.map_err(|error| {
             self.fail(&format!("cannot run {}", self.prepared.clang.display()), &error)
         })?;
@@ -285,7 +344,7 @@ impl<'a> Distribution<'a> {
         self.report.backends_run = summary.started;
         self.report.backends_warm = self.compiler.warm_jobs();
         self.report.tokens_max = summary.tokens_max;
-        self.report.tokens_busy = (summary.held_s > 0.0).then(|| summary.busy_s / summary.held_s);
+        self.report.tokens_busy = (summary.started > 0).then(|| summary.busy_s / summary.held_s);
         self.progress.clear();
         if let Some(signal) = summary.interrupted {
             return Ok(Step::Stop(Stop::Interrupted(signal)));

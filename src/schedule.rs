@@ -1,6 +1,7 @@
 //! The event loop: back ends as children, as many at once as there are tokens.
 //!
-//! One thread owns all state. It waits for a child to end, a token to come, or a signal.
+//! One thread owns all state. It waits for a child to end, a token to come, the cache's answer, or
+//! a signal. A job that the cache has takes no token.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -12,6 +13,8 @@ use std::time::Instant;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
+use crate::cache::Cache;
+use crate::cache::worker::Hit;
 use crate::jobserver::{self, Pool};
 use crate::sys::child::Process;
 use crate::sys::signals::{Arrived, Signals};
@@ -30,6 +33,28 @@ pub struct Ended {
     pub said: Vec<u8>,
     /// How long it took, in seconds.
     pub seconds: f64,
+}
+
+/// What happens to a job.
+#[derive(Debug)]
+pub enum Event {
+    /// Its object came out of the cache.
+    Hit(usize, Hit),
+    /// Its back end has ended.
+    Ended(Ended),
+}
+
+/// What the jobs are run with.
+#[derive(Clone, Copy, Debug)]
+pub struct With<'a> {
+    /// The compiler.
+    pub clang: &'a Path,
+    /// What comes to this process.
+    pub signals: &'a Signals,
+    /// With less memory free, nothing is started beside what runs.
+    pub memory_floor: u64,
+    /// Asked for every job first.
+    pub cache: Option<&'a Cache>,
 }
 
 /// How the whole went.
@@ -59,32 +84,35 @@ struct Running {
 
 /// Runs the jobs, the largest module first, so that no core waits for one late giant.
 ///
-/// `ended` hears of each job that ends; when it answers `false`, no other is started.
+/// `hear` hears of each job that ends; when it answers `false`, no other is started.
 ///
 /// # Errors
 /// Where no child can be started or waited for; children that run are ended first.
 pub fn run(
-    clang: &Path,
+    with: With<'_>,
     compiler: &mut Compiler<'_>,
     jobs: &[BackEnd],
     pool: &mut Pool,
-    signals: &Signals,
-    memory_floor: u64,
-    ended: &mut dyn FnMut(Ended) -> bool,
+    hear: &mut dyn FnMut(Event) -> bool,
 ) -> io::Result<Summary> {
     let mut order: Vec<usize> = (0..jobs.len()).collect();
     order.sort_by_key(|&job| std::cmp::Reverse(jobs[job].size));
+    let mut asked = VecDeque::new();
+    if let Some(cache) = with.cache {
+        cache.ask(jobs, &order);
+        asked.extend(std::mem::take(&mut order));
+    }
     let mut scheduler = Scheduler {
-        clang,
+        with,
         compiler,
         jobs,
+        asked,
         waiting: order.into(),
         running: Vec::new(),
         summary: Summary::default(),
-        signals,
         clock: Instant::now(),
     };
-    let result = scheduler.run(pool, memory_floor, ended);
+    let result = scheduler.run(pool, hear);
     if result.is_err() {
         scheduler.end_all(Signal::SIGKILL);
         for running in scheduler.running.drain(..) {
@@ -95,29 +123,26 @@ pub fn run(
 }
 
 struct Scheduler<'a, 's> {
-    clang: &'a Path,
+    with: With<'a>,
     compiler: &'a mut Compiler<'s>,
     jobs: &'a [BackEnd],
+    /// The cache has not answered for these; it does so in their order.
+    asked: VecDeque<usize>,
     waiting: VecDeque<usize>,
     running: Vec<Running>,
     summary: Summary,
-    signals: &'a Signals,
     clock: Instant,
 }
 
 impl Scheduler<'_, '_> {
-    fn run(
-        &mut self,
-        pool: &mut Pool,
-        memory_floor: u64,
-        ended: &mut dyn FnMut(Ended) -> bool,
-    ) -> io::Result<()> {
+    fn run(&mut self, pool: &mut Pool, hear: &mut dyn FnMut(Event) -> bool) -> io::Result<()> {
+        let memory_floor = self.with.memory_floor;
         loop {
             let wanted = self.running.len() + self.waiting.len();
-            if wanted == 0 {
+            if wanted == 0 && self.asked.is_empty() {
                 return Ok(());
             }
-            pool.set_demand(wanted - 1);
+            pool.set_demand(wanted.saturating_sub(1));
             let mut short_of_memory = false;
             while self.running.len() <= pool.held() && !self.waiting.is_empty() {
                 short_of_memory = !self.running.is_empty()
@@ -130,17 +155,18 @@ impl Scheduler<'_, '_> {
             }
             if short_of_memory {
                 // A token that no job can use is somebody else's.
-                pool.set_demand(self.running.len() - 1);
+                pool.set_demand(self.running.len().saturating_sub(1));
             }
             self.wait(pool, short_of_memory)?;
-            self.reap(ended)?;
+            self.hear_cache(hear);
+            self.reap(hear)?;
         }
     }
 
     fn start(&mut self) -> io::Result<()> {
         let Some(job) = self.waiting.pop_front() else { return Ok(()) };
         let said = step::capture_file()?;
-        let mut command = Command::new(self.clang);
+        let mut command = Command::new(self.with.clang);
         command.args(&self.jobs[job].args);
         jobserver::scrub(&mut command);
         // What it leaves lies in the work directory.
@@ -158,14 +184,17 @@ impl Scheduler<'_, '_> {
         let timeout =
             if short_of_memory { PollTimeout::from(MEMORY_POLL_MS) } else { PollTimeout::NONE };
         let (signalled, pooled) = {
-            let mut fds = vec![PollFd::new(self.signals.fd(), PollFlags::POLLIN)];
-            fds.extend(pool.event_fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+            let mut fds = vec![PollFd::new(self.with.signals.fd(), PollFlags::POLLIN)];
+            let cache = self.with.cache.filter(|_| !self.asked.is_empty()).map(Cache::event_fd);
+            let more = pool.event_fd().into_iter().chain(cache);
+            fds.extend(more.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
             match poll(&mut fds, timeout) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }
             let ready = |fd: Option<&PollFd<'_>>| fd.and_then(PollFd::any).unwrap_or(false);
-            (ready(fds.first()), ready(fds.get(1)))
+            let pooled = pool.event_fd().is_some() && ready(fds.get(1));
+            (ready(fds.first()), pooled)
         };
         self.tick(Some(pool));
         if pooled {
@@ -177,11 +206,40 @@ impl Scheduler<'_, '_> {
         Ok(())
     }
 
+    /// Takes the cache's answers. What it will not answer for any more is compiled.
+    fn hear_cache(&mut self, hear: &mut dyn FnMut(Event) -> bool) {
+        let Some(cache) = self.with.cache else { return };
+        cache.hush();
+        while let Some(&next) = self.asked.front() {
+            match cache.answer() {
+                Ok(None) => return,
+                Ok(Some(answer)) => {
+                    debug_assert_eq!(answer.job, next, "answers come in order");
+                    self.asked.pop_front();
+                    match answer.hit {
+                        None => self.waiting.push_back(answer.job),
+                        Some(hit) => {
+                            if !hear(Event::Hit(answer.job, hit)) {
+                                self.start_no_more();
+                            }
+                        }
+                    }
+                }
+                Err(_) => self.waiting.extend(self.asked.drain(..)),
+            }
+        }
+    }
+
+    fn start_no_more(&mut self) {
+        self.waiting.clear();
+        self.asked.clear();
+    }
+
     fn hear_signals(&mut self) -> io::Result<()> {
-        while let Some(Arrived { signal, .. }) = self.signals.next()? {
+        while let Some(Arrived { signal, .. }) = self.with.signals.next()? {
             if signal != Signal::SIGCHLD {
                 self.summary.interrupted.get_or_insert(signal);
-                self.waiting.clear();
+                self.start_no_more();
                 self.end_all(signal);
             }
         }
@@ -198,7 +256,7 @@ impl Scheduler<'_, '_> {
         self.summary.held_s += held as f64 * seconds;
     }
 
-    fn reap(&mut self, ended: &mut dyn FnMut(Ended) -> bool) -> io::Result<()> {
+    fn reap(&mut self, hear: &mut dyn FnMut(Event) -> bool) -> io::Result<()> {
         let mut at = 0;
         while at < self.running.len() {
             let Some(status) = self.running[at].process.try_wait()? else {
@@ -208,8 +266,8 @@ impl Scheduler<'_, '_> {
             let running = self.running.swap_remove(at);
             let said = step::captured(running.said)?;
             let seconds = running.since.elapsed().as_secs_f64();
-            if !ended(Ended { job: running.job, status, said, seconds }) {
-                self.waiting.clear();
+            if !hear(Event::Ended(Ended { job: running.job, status, said, seconds })) {
+                self.start_no_more();
             }
         }
         Ok(())

@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use crate::Failure;
+use crate::cache::settings::{self as cache, Mode};
 use crate::thinlto::back_end::OptionsFrom;
 
 /// Bitcode up to this size is cheaper for lld alone: a distributed link starts at least three
@@ -13,6 +14,9 @@ const SMALL_BYTES: u64 = 16 << 10;
 
 /// With less memory than this free, no further back end starts.
 const MEMORY_FLOOR: u64 = 512 << 20;
+
+/// The cache's size, at most.
+const CACHE_BYTES: u64 = 10 << 30;
 
 /// What the environment asks for.
 #[derive(Clone, Debug)]
@@ -31,6 +35,9 @@ pub struct Settings {
     pub warm: bool,
     /// `THINSHIM_CLANG`: the back ends' clang.
     pub clang: Option<OsString>,
+    /// `THINSHIM_CACHE`, `THINSHIM_CACHE_DIR`, `THINSHIM_CACHE_SIZE`; `None`: there is no place
+    /// for one.
+    pub cache: Option<cache::Settings>,
 }
 
 impl Settings {
@@ -50,6 +57,16 @@ impl Settings {
             }),
         };
         let options = variable("THINSHIM_OPTIONS");
+        let mode = Mode::from_variable(variable("THINSHIM_CACHE").as_deref()).map_err(|value| {
+            Failure::new(format!("THINSHIM_CACHE={}: not one of on, read, off", value.display()))
+        })?;
+        let limit = bytes("THINSHIM_CACHE_SIZE", CACHE_BYTES)?;
+        let cache = cache::directory(variable).map(|(directory, is_default)| cache::Settings {
+            directory,
+            is_default,
+            mode,
+            limit,
+        });
         Ok(Settings {
             strict: variable("THINSHIM_STRICT").is_some_and(|value| value != "0"),
             small: bytes("THINSHIM_SMALL", SMALL_BYTES)?,
@@ -70,6 +87,7 @@ impl Settings {
                 }
             },
             clang: variable("THINSHIM_CLANG"),
+            cache,
         })
     }
 }

@@ -1,14 +1,19 @@
 //! The cache of back ends: what was compiled once is not compiled again.
 //!
-//! A *key* ([`key`]) digests everything that a native object depends on. The *store* ([\`store\`]) holds
-//! objects by key.
+//! A *key* ([`key`]) digests everything that a native object depends on; the *store* ([`store`])
+//! holds objects by key. What has no key is compiled, and counted with its reason. The thread that
+//! does all this for a link is the [`worker`].
 
 pub mod bound;
 pub mod digest;
 pub mod environment;
 pub mod files;
+pub mod history;
 pub mod identity;
 pub mod key;
 pub mod settings;
 pub mod signature;
 pub mod store;
+pub mod worker;
+
+pub use worker::{Cache, Outcome};

@@ -71,7 +71,7 @@ impl Progress {
         if !self.silent && self.started.elapsed().as_secs_f64() >= WORTH_TELLING_S {
             let hits = match report.cache_hits {
                 0 => String::new(),
-                hits => format!(", {hits} from the cache"),
+                hits => format!(", {hits} from cache"),
             };
             eprintln!(
                 "  LTO     {}  {} modules, {} back ends{hits} in {:.1} s (thin link {:.1} s, \

@@ -1,5 +1,6 @@
 //! `THINSHIM_REPORT`: one JSON line for each link, written in one piece.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -23,6 +24,12 @@ pub struct Report {
     pub backends_warm: usize,
     /// Back ends that needed not to run.
     pub cache_hits: usize,
+    /// Objects that were stored in the cache.
+    pub cache_stored: usize,
+    /// Entries of the cache that were not what had been stored.
+    pub cache_damaged: usize,
+    /// Back ends that the cache has no part in, by reason.
+    pub not_cached: BTreeMap<String, usize>,
     /// Seconds of the thin link.
     pub thin_link_s: f64,
     /// Seconds from the first back end's start to the last one's end.
@@ -77,6 +84,9 @@ impl Report {
             "backends_run": self.backends_run,
             "backends_warm": self.backends_warm,
             "cache_hits": self.cache_hits,
+            "cache_stored": self.cache_stored,
+            "cache_damaged": self.cache_damaged,
+            "not_cached": self.not_cached,
             "thin_link_s": seconds(self.thin_link_s),
             "backends_s": seconds(self.backends_s),
             "native_link_s": seconds(self.native_link_s),

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::module::Module;
 use crate::invocation::clang;
@@ -50,6 +51,10 @@ pub struct BackEnd {
     pub output: PathBuf,
     /// Clang's arguments.
     pub args: Vec<OsString>,
+    /// The options among them, less search paths.
+    pub options: Arc<[OsString]>,
+    /// Where assembly looks for files.
+    pub search_paths: Vec<OsString>,
     /// The machine that the native object must be for, where the target is known.
     pub machine: Option<u16>,
 }
@@ -88,7 +93,6 @@ pub fn options(
             );
         }
     }
-    options.extend(search_options(&record.search_paths));
     Ok(options)
 }
 
@@ -163,7 +167,16 @@ pub fn check_inputs(job: &BackEnd) -> Result<(), String> {
 pub fn verify(job: &BackEnd) -> Result<Native, String> {
     let output = job.output.display();
     let data = fs::read(&job.output).map_err(|error| format!("its object {output}: {error}"))?;
-    let native = elf::read(&data).map_err(|what| format!("its object {output}: {what}"))?;
+    verify_bytes(job, &data)
+}
+
+/// As [`verify`], for an object's bytes.
+///
+/// # Errors
+/// A sentence about the object.
+pub fn verify_bytes(job: &BackEnd, data: &[u8]) -> Result<Native, String> {
+    let output = job.output.display();
+    let native = elf::read(data).map_err(|what| format!("its object {output}: {what}"))?;
     match job.machine {
         Some(machine) if machine != native.machine => {
             Err(format!("its object {output} is for ELF machine {}, not {machine}", native.machine))

@@ -5,6 +5,7 @@
 
 mod archives;
 mod builds;
+mod cache;
 mod compiles;
 mod faults;
 mod jobserver;

@@ -143,6 +143,8 @@ impl TestSpace {
             .env_remove("MFLAGS")
             .env("PATH", &self.path)
             .env("TMPDIR", self.temp())
+            // Never the user's; off where a test counts back ends.
+            .env("THINSHIM_CACHE_DIR", self.path("cache-of-back-ends"))
             .env("LC_ALL", "C")
             .stdin(Stdio::null());
         Run { command }
