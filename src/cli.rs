@@ -2,13 +2,17 @@
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use crate::Failure;
+use crate::cache::store::Store;
+use crate::cache::tell;
 use crate::dispatch::{self, Call};
 use crate::driver;
+use crate::settings::Settings;
 
 const AFTER_HELP: &str = "\
 Around a build script, as it is:
@@ -38,6 +42,11 @@ Environment:
                           no further back end starts with less memory free (default 512M)
   THINSHIM_CLANG=PATH     the back ends' clang (default: the one beside the real ld.lld)
   THINSHIM_WARM=off       start a clang anew for each back end, instead of forking one
+  THINSHIM_CACHE=on|read|off
+                          the cache of back ends: used, only read, left alone
+  THINSHIM_CACHE_DIR=DIR  where it is (default: thinshim in $XDG_CACHE_HOME or ~/.cache)
+  THINSHIM_CACHE_SIZE=BYTES
+                          its size, at most (default 10G)
   THINSHIM_KEEP=DIR       keep indexes and native objects of a link in DIR
 
 Exit status: that of the tool; 120 for failures of thinshim's own.";
@@ -92,6 +101,72 @@ enum Command {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
     },
+    /// Look after the cache of back ends.
+    ///
+    /// It is where `THINSHIM_CACHE_DIR` says, else in the user's cache directory
+    /// (`~/.cache/thinshim`), and never larger than `THINSHIM_CACHE_SIZE`: what was used longest
+    /// ago goes first, so there is no need to clean it.
+    #[command(subcommand)]
+    Cache(CacheCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum CacheCommand {
+    /// Tell how much is in the cache.
+    Stats,
+    /// Remove every entry. Links that run meanwhile go on.
+    Clean,
+    /// Look at every entry, and remove those that are damaged.
+    ///
+    /// Links do so with each entry that they take. Ends with status 120 where something was
+    /// damaged.
+    Verify,
+    /// Tell which back ends the last link of OBJECT ran, and what had changed for each.
+    ///
+    /// What changes one back end's result: the compiler, the options, the environment, the
+    /// module, its index (what the whole program says of it), the modules that it imports from,
+    /// and the files that assembly opens. `thinshim cache why vmlinux.o` tells of a link,
+    /// `thinshim cache why kernel/fork.o` of one module in every link that has it.
+    Why {
+        /// The output of a link, or a bitcode object.
+        object: PathBuf,
+    },
+}
+
+/// `thinshim cache`.
+fn cache(command: CacheCommand) -> Result<ExitCode, Failure> {
+    let settings = Settings::read()?.cache.ok_or_else(|| {
+        Failure::new("cache: there is none without a home; THINSHIM_CACHE_DIR names a directory")
+    })?;
+    let directory = &settings.directory;
+    let fail = |error: &dyn std::fmt::Display| {
+        Failure::new(format!("cache: {}: {error}", directory.display()))
+    };
+    let writes = matches!(command, CacheCommand::Clean | CacheCommand::Verify);
+    let store = Store::open(directory, writes).map_err(|error| fail(&error))?;
+    match command {
+        CacheCommand::Stats => print!("{}", tell::stats(&store, directory, settings.limit)),
+        CacheCommand::Clean => print!("{}", tell::clean(&store).map_err(|error| fail(&error))?),
+        CacheCommand::Verify => {
+            let (whole, damaged) = tell::verify(&store);
+            println!("{whole} entries are whole, {damaged} were damaged and are gone");
+            if damaged > 0 {
+                return Ok(ExitCode::from(crate::failure::STATUS));
+            }
+        }
+        CacheCommand::Why { object } => match tell::why(&store, &object) {
+            Some(text) => print!("{text}"),
+            None => {
+                return Err(Failure::new(format!(
+                    "cache why: no link of {} is known to {}: name the -o of a distributed link, \
+                     or an object that one took, as seen from here",
+                    object.display(),
+                    directory.display()
+                )));
+            }
+        },
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Runs one of thinshim's own subcommands; `args` are without argv[0].
@@ -114,6 +189,7 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode, Failure> {
         Command::Run { jobs, quiet, command } => {
             crate::run::run(&crate::run::Options { jobs, quiet, command })
         }
+        Command::Cache(command) => cache(command),
         Command::Explain { command } => {
             let mut words = command.into_iter();
             let name: Vec<OsString> = words.by_ref().take(1).collect();

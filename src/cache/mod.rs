@@ -14,6 +14,7 @@ pub mod key;
 pub mod settings;
 pub mod signature;
 pub mod store;
+pub mod tell;
 pub mod worker;
 
 pub use worker::{Cache, Outcome};

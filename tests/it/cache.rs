@@ -108,6 +108,8 @@ fn what_is_in_the_key() {
     link(&space);
     space.compile("-falign-loops=32", &[TWICE]);
     assert_eq!(link(&space), (1, 2));
+    let why = space.shim("cache why out").ok().stdout;
+    assert!(why.contains("twice.o: compiled; changed: options\n"), "{why}");
     three(&space);
     for level in ["--lto-O2", "--lto-O3"] {
         let line = format!("{level} {plain}");
@@ -494,6 +496,10 @@ fn sixteen_links_at_once() {
         }
     }
     assert_eq!(entries(&space).len(), 3);
+    assert_eq!(
+        space.shim("cache verify").ok().stdout,
+        "3 entries are whole, 0 were damaged and are gone\n"
+    );
 }
 
 /// Links killed as soon as so many entries are there: what is left is right.
@@ -518,6 +524,7 @@ fn killed_links_leave_nothing_wrong() {
         let (run, hits) = link(&space);
         assert!(run + hits == 3 && hits >= wanted as u64, "{run} {hits}, {wanted} wanted");
         assert_eq!(link(&space), (0, 3));
+        space.shim("cache verify").ok();
     }
 }
 
@@ -537,4 +544,34 @@ fn what_is_kept_is_a_copy() {
         let mode = fs::metadata(&entry).expect("an entry").permissions().mode();
         assert_eq!(mode & 0o777, 0o444);
     }
+}
+
+#[test]
+fn cache_commands() {
+    let space = TestSpace::new();
+    three(&space);
+    space.shim("cache why out").fails(120, &["no link of out is known"]);
+    link(&space);
+    let why = |object: &str| space.shim(&format!("cache why {object}")).ok().stdout;
+    assert!(why("out").contains("3 modules, 0 from cache, 3 compiled"), "{}", why("out"));
+    link(&space);
+    assert!(why("out").contains("3 modules, 3 from cache, 0 compiled"), "{}", why("out"));
+    space.compile("", &[(NEXT.0, &NEXT.1.replace("++count", "count += 2"))]);
+    link(&space);
+    let told = why("out");
+    assert!(told.contains("next.o: compiled; changed: module"), "{told}");
+    assert!(told.contains("imported modules (next.o)"), "{told}");
+    assert!(why("next.o").contains("compiled; changed: module"), "{}", why("next.o"));
+    let stats = space.shim("cache stats").ok().stdout;
+    assert!(stats.contains("objects      "), "{stats}");
+    let path = &entries(&space)[0];
+    fs::remove_file(path).expect("an entry");
+    fs::write(path, "rubbish").expect("an entry");
+    let verify = space.shim("cache verify").fails(120, &[]);
+    assert!(verify.stdout.contains("1 were damaged"), "{verify}");
+    space.shim("cache verify").ok();
+    assert!(space.shim("cache clean").ok().stdout.starts_with("removed "));
+    assert!(entries(&space).is_empty());
+    assert_eq!(link(&space), (3, 0));
+    space.shim("cache").fails(120, &["stats", "clean", "verify", "why"]);
 }
