@@ -1,9 +1,8 @@
 //! One distributed link: thin link, back ends, native link.
 
 use crate::Failure;
-use crate::cache;
 use crate::cache::settings::Mode;
-use crate::cache::worker::{Cache, Start};
+use crate::cache::{Cache, Start};
 use crate::decision::Prepared;
 use crate::invocation::lld::Side;
 use crate::jobserver::Pool;
@@ -174,13 +173,11 @@ impl<'a> Distribution<'a> {
 
     fn finish_cache(&mut self) {
         let Some(cache) = self.cache.take() else { return };
-        let cache::Outcome { damaged, stored, not_cached, warnings } = cache.finish();
-        for warning in warnings {
+        let outcome = cache.finish();
+        for warning in &outcome.warnings {
             self.progress.say(format!("thinshim: warning: {warning}\n").as_bytes());
         }
-        self.report.cache_damaged = damaged;
-        self.report.cache_stored = stored;
-        self.report.not_cached = not_cached;
+        self.report.take(outcome);
     }
 
     fn fail(&self, step: &str, error: &dyn std::fmt::Display) -> Failure {

@@ -11,6 +11,7 @@
 //! | [`site`] | the directory of a `thinshim run`, for all below it |
 //! | [`tool`] | the real tools, found past thinshim itself |
 //! | [`compile`] | a ThinLTO compile: clang, then the options record on its objects |
+//! | [`back_end_call`] | a back end that a build system calls itself |
 //! | [`decision`] | whether a link is distributed, and if not, why |
 //! | [`driver`] | one link from its command line to its end |
 //! | [`distribution`] | a distributed link, step by step |
@@ -33,6 +34,7 @@
 //! tool; clang's exit status is not trusted, its object is looked at; tokens go back unchanged,
 //! whatever happens; a record in an object is untrusted input.
 
+pub mod back_end_call;
 pub mod cache;
 pub mod cli;
 pub mod compile;
@@ -93,6 +95,9 @@ fn run_tool(call: Call) -> Result<ExitCode, Failure> {
     match call {
         Call::Clang(tool) => match parse_clang(&tool) {
             clang::Invocation::Compile(compile) => compile::run(&tool, &compile),
+            clang::Invocation::BackEnd(call) => {
+                back_end_call::run(&tool, &call).unwrap_or_else(|| Err(pass_through(&tool)))
+            }
             clang::Invocation::Link(link) => link_through_driver(&tool, &link),
             clang::Invocation::PassThrough(_) => Err(pass_through(&tool)),
         },

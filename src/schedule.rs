@@ -13,8 +13,7 @@ use std::time::Instant;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
-use crate::cache::Cache;
-use crate::cache::worker::Hit;
+use crate::cache::{Cache, Hit};
 use crate::jobserver::{self, Pool};
 use crate::sys::child::Process;
 use crate::sys::signals::{Arrived, Signals};

@@ -5,6 +5,7 @@
 //! does all this for a link is the [`worker`].
 
 pub mod bound;
+pub mod desk;
 pub mod digest;
 pub mod environment;
 pub mod files;
@@ -17,4 +18,5 @@ pub mod store;
 pub mod tell;
 pub mod worker;
 
-pub use worker::{Cache, Outcome};
+pub use desk::{Desk, Hit, Outcome, Start};
+pub use worker::Cache;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use crate::cache;
 use crate::jobserver::Identity;
 use crate::site::Site;
 
@@ -50,6 +51,13 @@ pub struct Report {
 }
 
 impl Report {
+    /// Takes over what the cache did.
+    pub fn take(&mut self, outcome: cache::Outcome) {
+        self.cache_damaged = outcome.damaged;
+        self.cache_stored = outcome.stored;
+        self.not_cached = outcome.not_cached;
+    }
+
     /// Appends the report to the file that `THINSHIM_REPORT` names, if it names one, and to that
     /// of the `thinshim run` above.
     ///

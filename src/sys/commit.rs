@@ -1,5 +1,6 @@
 //! Files that appear whole or not at all.
 
+use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 
 /// Signals wait while this lives, so that no temporary file outlives the process.
+#[derive(Debug)]
 struct SignalsHeld(SigSet);
 
 impl SignalsHeld {
@@ -23,6 +25,42 @@ impl SignalsHeld {
 impl Drop for SignalsHeld {
     fn drop(&mut self) {
         let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&self.0), None);
+    }
+}
+
+/// A name beside a file for what is to become it; removed with this, if it is still there.
+#[derive(Debug)]
+pub struct Temporary {
+    path: PathBuf,
+    _held: Option<SignalsHeld>,
+}
+
+impl Temporary {
+    /// A name beside `path`. Nothing is there yet.
+    pub fn beside(path: &Path) -> Temporary {
+        let mut name = OsString::from(".");
+        name.push(path.file_name().unwrap_or_default());
+        name.push(format!(".thinshim-{}", std::process::id()));
+        Temporary { path: path.with_file_name(name), _held: SignalsHeld::new().ok() }
+    }
+
+    /// The name.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Lets what is there replace `path`.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn persist(&mut self, path: &Path) -> io::Result<()> {
+        fs::rename(&self.path, path)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
     }
 }
 

@@ -51,7 +51,7 @@ fn entries(space: &TestSpace) -> Vec<PathBuf> {
 #[test]
 fn no_work_for_no_change() {
     for llvm in llvms() {
-        let space = TestSpace::with_llvm(llvm);
+        let space = TestSpace::with_llvm(llvm).cached();
         three(&space);
         assert_eq!(link(&space), (3, 0));
         assert_eq!(link(&space), (0, 3));
@@ -69,8 +69,8 @@ fn no_work_for_no_change() {
 /// Another build directory shares entries where the linker knows the modules by the same names.
 #[test]
 fn directories_share() {
-    let space = TestSpace::new();
-    three(&space);
+    let space = TestSpace::new().cached();
+    space.compile("-g", &[MAIN, TWICE, NEXT]);
     link(&space);
     let line = program(OBJECTS);
     for directory in ["one", "two/deep"] {
@@ -84,14 +84,20 @@ fn directories_share() {
             .env("THINSHIM_REPORT", space.path("report"))
             .ok();
         assert_eq!(counts(&space), (0, 3));
-        assert_eq!(space.read(format!("{directory}/other")), space.read("out"));
+        space
+            .strict(&format!("ld.lld {line} -o clean"))
+            .within(space.path(directory))
+            .env("THINSHIM_CACHE", "off")
+            .ok();
+        let read = |name: &str| space.read(format!("{directory}/{name}"));
+        assert!(read("other") == read("clean"), "the directory is in the object");
     }
 }
 
 /// Each of these changes one part of the key.
 #[test]
 fn what_is_in_the_key() {
-    let space = TestSpace::new();
+    let space = TestSpace::new().cached();
     three(&space);
     assert_eq!(link(&space), (3, 0));
     let plain = program(OBJECTS);
@@ -140,7 +146,7 @@ fn what_is_in_the_key() {
 fn the_compiler_is_in_the_key() {
     let here = llvms();
     let [.., older, newer] = here[..] else { return };
-    let space = TestSpace::with_llvm(older);
+    let space = TestSpace::with_llvm(older).cached();
     three(&space);
     let name = space.path("clang");
     let with = |llvm: u32| {
@@ -167,7 +173,7 @@ fn the_compiler_is_in_the_key() {
 /// Profiles and section lists that compiles and links name.
 #[test]
 fn files_of_options() {
-    let space = TestSpace::new();
+    let space = TestSpace::new().cached();
     space.write("profile", "main:100:10\n 1: 10\n");
     space.write("list", "!main\n");
     for (compile, args) in [
@@ -226,7 +232,7 @@ fn files_of_assembly() {
     .into_iter()
     .enumerate()
     {
-        let space = TestSpace::new();
+        let space = TestSpace::new().cached();
         let directive = directive.replace('@', &space.root().display().to_string());
         let text = |word: &str| {
             if directive.contains(".include") {
@@ -270,7 +276,7 @@ fn files_of_assembly() {
 /// Assembly in a function that is imported opens its file in the importing module, too.
 #[test]
 fn files_of_imported_assembly() {
-    let space = TestSpace::new();
+    let space = TestSpace::new().cached();
     space.write("data.txt", "first");
     let main = "int puts(const char *);\nconst char *data(void);\n\
                 int main(void) { puts(data()); return 0; }\n";
@@ -287,7 +293,7 @@ fn files_of_imported_assembly() {
 
 #[test]
 fn assembly_that_cannot_be_told_is_not_cached() {
-    let space = TestSpace::new();
+    let space = TestSpace::new().cached();
     space.write("data.txt", "first");
     let main = "int puts(const char *);\nextern const char data[];\n\
                 __asm__(\".macro open how what\\n\\\\how \\\"\\\\what\\\"\\n.endm\\n\
@@ -307,7 +313,7 @@ fn assembly_that_cannot_be_told_is_not_cached() {
 /// A flipped bit, half an entry and an empty one: told, and repaired.
 #[test]
 fn damaged_entries() {
-    let space = TestSpace::new();
+    let space = TestSpace::new().cached();
     three(&space);
     link(&space);
     let damage: [fn(&mut Vec<u8>); 3] =
@@ -332,7 +338,7 @@ fn damaged_entries() {
 /// What clang says in a back end, it says again.
 #[test]
 fn words_come_again() {
-    let space = TestSpace::new();
+    let space = TestSpace::new().cached();
     let loud = "int next(void) { __asm__(\".warning \\\"well\\\"\"); return 1; }\n";
     space.compile("", &[MAIN, TWICE, (NEXT.0, loud)]);
     let run = || {
@@ -354,7 +360,7 @@ fn words_come_again() {
 
 #[test]
 fn modes() {
-    let space = TestSpace::new();
+    let space = TestSpace::new().cached();
     three(&space);
     let with = |mode: &'static str| {
         link_with(&space, &program(OBJECTS), move |run| run.env("THINSHIM_CACHE", mode))
@@ -377,7 +383,7 @@ fn modes() {
 /// No home is no cache and no complaint, and neither is a home that is not there.
 #[test]
 fn without_a_home() {
-    let space = TestSpace::new();
+    let space = TestSpace::new().cached();
     three(&space);
     let run = || {
         let line = program(OBJECTS);
@@ -398,7 +404,7 @@ fn without_a_home() {
 /// A directory that cannot be a cache, on request: one message, and the link.
 #[test]
 fn no_such_cache() {
-    let space = TestSpace::new();
+    let space = TestSpace::new().cached();
     three(&space);
     space.write("file", "");
     let run = space.strict(&format!("ld.lld {} -o out", program(OBJECTS)));
@@ -427,7 +433,7 @@ fn mounted(space: &TestSpace, words: &str) -> Option<Outcome> {
 /// Not a byte fits: one message, the link, and nothing half written.
 #[test]
 fn a_full_cache() {
-    let space = TestSpace::new();
+    let space = TestSpace::new().cached();
     three(&space);
     let words = format!(
         "mount -t tmpfs -o size=64k tmpfs {CACHE}\nhead -c 64k /dev/zero > {CACHE}/fill || :\n\
@@ -444,7 +450,7 @@ fn a_full_cache() {
 /// As a cache that a build server fills and others read.
 #[test]
 fn a_read_only_cache() {
-    let space = TestSpace::new();
+    let space = TestSpace::new().cached();
     three(&space);
     link(&space);
     let words = format!(
@@ -458,7 +464,7 @@ fn a_read_only_cache() {
 
 #[test]
 fn the_size_is_bounded() {
-    let space = TestSpace::new();
+    let space = TestSpace::new().cached();
     three(&space);
     let limit = 64 << 10;
     for number in 0..20 {
@@ -475,7 +481,7 @@ fn the_size_is_bounded() {
 
 #[test]
 fn sixteen_links_at_once() {
-    let space = TestSpace::new();
+    let space = TestSpace::new().cached();
     three(&space);
     for round in 0..2 {
         let children: Vec<_> = (0..16)
@@ -505,7 +511,7 @@ fn sixteen_links_at_once() {
 /// Links killed as soon as so many entries are there: what is left is right.
 #[test]
 fn killed_links_leave_nothing_wrong() {
-    let space = TestSpace::new();
+    let space = TestSpace::new().cached();
     three(&space);
     for wanted in [0, 1, 1, 2, 2, 3] {
         let _ = fs::remove_dir_all(space.path(CACHE));
@@ -531,7 +537,7 @@ fn killed_links_leave_nothing_wrong() {
 /// Nobody can write through an output into the cache.
 #[test]
 fn what_is_kept_is_a_copy() {
-    let space = TestSpace::new();
+    let space = TestSpace::new().cached();
     three(&space);
     link(&space);
     let keep = |run: Run| run.env("THINSHIM_KEEP", space.path("kept"));
@@ -546,9 +552,64 @@ fn what_is_kept_is_a_copy() {
     }
 }
 
+/// Back ends that a build system calls itself: the same cache, and the same look at the object.
+#[test]
+fn back_ends_of_others() {
+    let space = TestSpace::new().cached();
+    three(&space);
+    // As Bazel and the kernel's own mode do it.
+    let index = format!(
+        "ld.lld {} --thinlto-index-only=list --thinlto-emit-imports-files -o unused",
+        program(OBJECTS)
+    );
+    space.real(&index).ok();
+    let words =
+        "clang -O2 -fPIE -DX=1 -Wp,-MMD,dep -fno-lto -x ir -fthinlto-index=twice.o.thinlto.bc";
+    let run = |set: &str, output: &str| {
+        space
+            .shim(&format!("{words} {set} -c twice.o -o {output}"))
+            .env("THINSHIM_REPORT", "report")
+    };
+    let plain = |output: &str| {
+        space.real(&format!("{words} -c twice.o -o {output}")).ok();
+        space.read(output)
+    };
+    run("", "a.o").ok();
+    assert_eq!(counts(&space), (1, 0));
+    run("", "b.o").ok();
+    assert_eq!(counts(&space), (0, 1));
+    assert!(space.read("a.o") == plain("c.o") && space.read("b.o") == space.read("c.o"));
+    let mode = |name: &str| space.path(name).metadata().expect("one").permissions().mode();
+    assert_eq!(mode("b.o"), mode("c.o"));
+    run("-falign-loops=32", "b.o").ok();
+    assert_eq!(counts(&space), (1, 0));
+    // Upstream's mode writes every index anew; here only what changed is compiled.
+    space.compile("", &[(NEXT.0, &NEXT.1.replace("++count", "count += 3"))]);
+    space.real(&index).ok();
+    run("", "b.o").ok();
+    assert_eq!(counts(&space), (1, 0));
+    assert!(space.read("b.o") == plain("c.o"), "an imported module's change was missed");
+    // What writes more than an object goes through.
+    space.remove("report");
+    run("-gsplit-dwarf -g", "d.o").ok();
+    assert!(!space.exists("report") && space.exists("d.dwo"));
+    // clang exits 0 and leaves an empty object where an import is missing.
+    fs::rename(space.path("next.o"), space.path("hidden")).expect("a name");
+    space.remove("b.o");
+    run("", "b.o").fails(120, &["back end of twice.o", "empty"]);
+    assert!(!space.exists("b.o"), "make would take it for a result");
+    fs::rename(space.path("hidden"), space.path("next.o")).expect("a name");
+    run("", "b.o").ok();
+    // Its words and its status are clang's.
+    let bad = run("-fno-such-option", "e.o").end();
+    let real = space.real(&format!("{words} -fno-such-option -c twice.o -o e.o")).end();
+    assert_eq!((bad.end(), bad.stderr), (real.end(), real.stderr));
+    space.is_clean();
+}
+
 #[test]
 fn cache_commands() {
-    let space = TestSpace::new();
+    let space = TestSpace::new().cached();
     three(&space);
     space.shim("cache why out").fails(120, &["no link of out is known"]);
     link(&space);

@@ -166,8 +166,7 @@ fn links_through_the_driver() {
             let report = space.report();
             assert_eq!(report["output"], "prog", "{report}");
             assert_eq!(report["modules"], modules, "{report}");
-            let number = |name: &str| report[name].as_u64().expect("a number") as usize;
-            assert_eq!(number("backends_run") + number("cache_hits"), modules, "{report}");
+            assert_eq!(report["backends_run"], modules, "{report}");
             assert_eq!(space.real("./prog").ok().stdout, "43 3\n", "{words}");
             space.remove("prog");
             space.remove("report");

@@ -38,6 +38,7 @@ pub(crate) fn bin(llvm: u32) -> PathBuf {
 pub(crate) struct TestSpace {
     dir: Option<TempDir>,
     path: OsString,
+    cache: &'static str,
 }
 
 impl TestSpace {
@@ -49,9 +50,15 @@ impl TestSpace {
         let dir = tempfile::Builder::new().prefix("it-").tempdir().expect("a directory");
         let mut path = bin(llvm).into_os_string();
         path.push(":/usr/bin:/bin");
-        let space = TestSpace { dir: Some(dir), path };
+        let space = TestSpace { dir: Some(dir), path, cache: "off" };
         fs::create_dir(space.temp()).expect("a directory");
         space
+    }
+
+    /// With a cache of back ends, in this directory. Elsewhere there is none: tests count back ends.
+    pub(crate) fn cached(mut self) -> TestSpace {
+        self.cache = "on";
+        self
     }
 
     /// Puts a directory of this space first on PATH.
@@ -143,8 +150,9 @@ impl TestSpace {
             .env_remove("MFLAGS")
             .env("PATH", &self.path)
             .env("TMPDIR", self.temp())
-            // Never the user's; off where a test counts back ends.
+            // Never the user's.
             .env("THINSHIM_CACHE_DIR", self.path("cache-of-back-ends"))
+            .env("THINSHIM_CACHE", self.cache)
             .env("LC_ALL", "C")
             .stdin(Stdio::null());
         Run { command }

@@ -1,5 +1,6 @@
 //! Clang's command line: what a call to the driver asks for.
 
+mod back_end;
 mod options;
 pub mod table;
 
@@ -7,6 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
+pub use back_end::BackEnd as BackEndCall;
 pub use options::{
     Refused, back_end_options, check, known_to_linker, target, without_loop_alignment,
 };
@@ -17,6 +19,8 @@ use table::{Fate, Form, Row};
 pub enum Invocation {
     /// `-flto=thin -c`: run clang, then attach the record to the objects it wrote.
     Compile(Compile),
+    /// `-x ir -fthinlto-index=…`: a build system distributes by itself.
+    BackEnd(BackEndCall),
     /// A link with ThinLTO through the driver: clang is told to call thinshim as its linker.
     Link(Link),
     /// Clang's own business, and why.
@@ -100,7 +104,12 @@ pub fn parse(args: &[OsString]) -> Invocation {
         };
         match row.fate {
             Fate::OtherAction => return Invocation::PassThrough("not a compile to an object"),
-            Fate::BackEnd => return Invocation::PassThrough("a back end"),
+            Fate::BackEnd => {
+                return match back_end::parse(args) {
+                    Some(call) => Invocation::BackEnd(call),
+                    None => Invocation::PassThrough("an odd back end"),
+                };
+            }
             Fate::Compile => object_only = true,
             Fate::Lto => thin = item.words[0] == "-flto=thin",
             Fate::Output => output = Some(item.value),

@@ -1,0 +1,149 @@
+//! A back end that a build system calls itself: from the cache or through clang, and looked at
+//! like one of ours.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+
+use crate::Failure;
+use crate::cache::settings::Mode;
+use crate::cache::{Desk, Start};
+use crate::dispatch::Tool;
+use crate::invocation::clang::{self, BackEndCall};
+use crate::object::elf;
+use crate::report::Report;
+use crate::settings::Settings;
+use crate::sys::signals::Signals;
+use crate::sys::{child, commit, step};
+use crate::thinlto::back_end::{self, BackEnd};
+use crate::thinlto::module::{self, Sort};
+use crate::tool;
+
+/// Does what `call` asks for. `None`: clang alone should, with all that it says of its input.
+///
+/// # Errors
+/// thinshim's own failures; clang's are its exit status.
+pub fn run(tool: &Tool, call: &BackEndCall) -> Option<Result<ExitCode, Failure>> {
+    let job = job(tool, call)?;
+    // A launcher in between would look for a cache of its own, whose key is less than ours.
+    let clang = tool::find(tool.name())?;
+    let settings = match Settings::read() {
+        Ok(settings) => settings,
+        Err(failure) => return Some(Err(failure)),
+    };
+    Some(compile(tool, &clang, &job, &settings))
+}
+
+/// The job, where module and output are what they should be.
+fn job(tool: &Tool, call: &BackEndCall) -> Option<BackEnd> {
+    // clang is another program under another name.
+    let name = tool::base_name(tool.name()).to_owned();
+    let options: Vec<OsString> =
+        std::iter::once(name).chain(call.options.iter().cloned()).collect();
+    let Ok(Sort::Bitcode(module)) = module::look(&call.module) else { return None };
+    match fs::symlink_metadata(&call.output) {
+        Ok(meta) if !meta.is_file() => return None,
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return None,
+        _ => {}
+    }
+    let machine = match clang::target(&call.options) {
+        Some(target) => elf::machine_of(target),
+        None => back_end::machine(&module),
+    };
+    Some(BackEnd {
+        module: call.module.clone(),
+        size: module.size,
+        index: call.index.clone(),
+        output: call.output.clone(),
+        args: Vec::new(),
+        options: options.into(),
+        search_paths: Vec::new(),
+        machine,
+    })
+}
+
+fn compile(
+    tool: &Tool,
+    clang: &Path,
+    job: &BackEnd,
+    settings: &Settings,
+) -> Result<ExitCode, Failure> {
+    let fail = |what: &str| {
+        Failure::new(format!("back end of {}: {what}", Path::new(&job.module).display()))
+    };
+    let output = job.output.clone();
+    let mut report = Report { output: output.clone(), modules: 1, ..Report::default() };
+    let mut desk = open(job, clang, settings, &mut report);
+    let mut temporary = commit::Temporary::beside(&output);
+    let hit = desk.as_mut().and_then(|desk| {
+        desk.jobs = Arc::new([BackEnd { output: temporary.path().to_owned(), ..job.clone() }]);
+        let hit = desk.look_up(0)?;
+        temporary.persist(&output).ok().map(|()| hit)
+    });
+    drop(temporary);
+    if let Some(hit) = &hit {
+        report.cache_hits = 1;
+        say(&hit.said);
+    } else {
+        report.backends_run = 1;
+        let own = |error: io::Error| fail(&format!("cannot run {}: {error}", clang.display()));
+        let signals = Signals::hold().map_err(own)?;
+        let mut command = Command::new(clang);
+        command.args(&tool.args);
+        let ended = step::run(&mut command, &signals).map_err(own)?;
+        drop(signals);
+        say(&ended.said);
+        if let Some(signal) = ended.interrupted {
+            return Ok(child::end_by(signal));
+        }
+        if !ended.status.success() {
+            return Ok(child::end_as(ended.status));
+        }
+        if let Err(what) = back_end::verify(job) {
+            // Make would take it for a result.
+            let _ = fs::remove_file(&output);
+            return Err(fail(&what));
+        }
+        if let Some(desk) = &mut desk {
+            desk.jobs = Arc::new([job.clone()]);
+            desk.store(0, &ended.said);
+        }
+    }
+    if let Some(mut desk) = desk {
+        desk.remember();
+        for warning in &desk.outcome.warnings {
+            eprintln!("thinshim: warning: {warning}");
+        }
+        report.take(desk.outcome);
+    }
+    report
+        .append()
+        .map_err(|error| fail(&format!("cannot write THINSHIM_REPORT's file: {error}")))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn open(job: &BackEnd, clang: &Path, settings: &Settings, report: &mut Report) -> Option<Desk> {
+    let cache = settings.cache.clone().filter(|cache| cache.mode != Mode::Off)?;
+    let opened = Desk::open(Start {
+        settings: cache,
+        output: job.output.clone(),
+        // Only links have one.
+        work: PathBuf::from("\0"),
+        clang: clang.to_owned(),
+        modules: vec![job.module.clone()],
+    });
+    match opened {
+        Ok(desk) => Some(desk),
+        Err(outcome) => {
+            report.take(outcome);
+            None
+        }
+    }
+}
+
+fn say(said: &[u8]) {
+    let _ = io::stderr().write_all(said);
+}
