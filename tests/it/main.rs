@@ -17,4 +17,5 @@ mod records;
 mod run;
 mod space;
 mod tokens;
+mod walk;
 mod warm;
