@@ -1,4 +1,5 @@
 //! Signals as events: held back while an event loop runs, and read from a descriptor.
+#![expect(unsafe_code, reason = "sigaction that asks and changes nothing")]
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -44,12 +45,14 @@ impl Signals {
         Signals::hold_these(&ENDING)
     }
 
-    /// Starts to hold `signals` back.
+    /// Starts to hold `signals` back. Those that this process was told to ignore (nohup, a
+    /// script's background jobs) stay ignored.
     ///
     /// # Errors
     /// The operating system's.
     pub fn hold_these(signals: &[Signal]) -> io::Result<Signals> {
-        let mut set: SigSet = signals.iter().copied().collect();
+        let mut set: SigSet =
+            signals.iter().copied().filter(|&signal| !is_ignored(signal)).collect();
         set.add(Signal::SIGCHLD);
         let mut before = SigSet::empty();
         pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), Some(&mut before))?;
@@ -83,6 +86,15 @@ impl Signals {
     /// The mask from before, which children must get.
     pub fn mask_before(&self) -> SigSet {
         self.before
+    }
+}
+
+fn is_ignored(signal: Signal) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: a null pointer changes nothing, and all zeros are a valid `sigaction`.
+    unsafe {
+        libc::sigaction(signal as libc::c_int, std::ptr::null(), action.as_mut_ptr()) == 0
+            && action.assume_init().sa_sigaction == libc::SIG_IGN
     }
 }
 

@@ -167,6 +167,30 @@ fn a_signal_in_the_middle() {
     }
 }
 
+/// What nohup is for.
+#[test]
+fn an_ignored_signal_stays_ignored() {
+    let space = TestSpace::new();
+    three(&space);
+    faulty(&space, "echo $$ > fifo; read line < go; real \"$@\"");
+    for fifo in ["fifo", "go"] {
+        nix::unistd::mkfifo(&space.path(fifo), nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
+    }
+    let link = link(&space, "out");
+    let mut run = space.real("sh -c").args(["trap '' HUP; exec \"$@\"", "sh"]);
+    run.command.arg(link.command.get_program()).args(link.command.get_args());
+    for (name, value) in link.command.get_envs() {
+        run.command.env(name, value.unwrap_or_default());
+    }
+    let mut child = run.command.spawn().expect("thinshim");
+    File::open(space.path("fifo")).and_then(|mut f| f.read_to_end(&mut Vec::new())).expect("a pid");
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGHUP).expect("a signal");
+    fs::write(space.path("go"), "on\n").expect("a reader");
+    assert!(child.wait().expect("thinshim").success());
+    assert_eq!(space.real("./out").ok().stdout, "43 3\n");
+    space.is_clean();
+}
+
 /// A small file system, for as long as this lives.
 struct SmallDisk<'a>(&'a TestSpace);
 
