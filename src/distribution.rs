@@ -19,7 +19,7 @@ use crate::thinlto::back_end::{self, BackEnd};
 use crate::thinlto::inputs::{Extract, Searching};
 use crate::thinlto::thin_link::{self, Paths};
 use crate::thinlto::{names, native_link};
-use crate::warm::Compiler;
+use crate::warm::{Compiler, Warm};
 use crate::workdir::WorkDir;
 use nix::sys::signal::Signal;
 use std::ffi::{OsStr, OsString};
@@ -104,7 +104,13 @@ impl<'a> Distribution<'a> {
             log::warn!("{warning}");
         }
         let modules = prepared.inputs.modules.len();
-        let compiler = Compiler::new(&prepared.clang, modules, settings.warm, signals);
+        let cached = settings.cache.as_ref().is_some_and(|cache| cache.mode != Mode::Off);
+        let warm = match (settings.warm, cached) {
+            (false, _) => Warm::Off,
+            (true, false) => Warm::AtOnce,
+            (true, true) => Warm::AtNeed,
+        };
+        let compiler = Compiler::new(&prepared.clang, modules, warm, signals);
         Ok(Distribution {
             cache: None,
             linker,

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
@@ -16,27 +16,51 @@ use crate::sys::signals::Signals;
 /// Fewer jobs than this are over before a warm compiler has paid for its own start.
 const JOBS_WORTH: usize = 3;
 
+/// When a warm compiler is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Warm {
+    /// Never.
+    Off,
+    /// With the first job: there may be none.
+    AtNeed,
+    /// At once, so that it loads while the caller goes on.
+    AtOnce,
+}
+
 /// A compiler that takes jobs.
 #[derive(Debug)]
 pub struct Compiler<'a> {
+    path: PathBuf,
     signals: &'a Signals,
     server: Option<Server>,
+    at_need: bool,
     warm_jobs: usize,
 }
 
 impl<'a> Compiler<'a> {
-    /// The compiler at `path`, for about `jobs` jobs; warm where that is `wanted`, pays, and can
-    /// be. It loads while the caller goes on.
-    pub fn new(path: &Path, jobs: usize, wanted: bool, signals: &'a Signals) -> Compiler<'a> {
-        let server = (wanted && jobs >= JOBS_WORTH).then(|| Server::start(path, signals));
-        let server = server.and_then(|server| match server {
-            Ok(server) => Some(server),
-            Err(reason) => {
-                log::debug!("no warm compiler: {reason}");
-                None
+    /// The compiler at `path`, for about `jobs` jobs; warm where that pays and can be.
+    pub fn new(path: &Path, jobs: usize, warm: Warm, signals: &'a Signals) -> Compiler<'a> {
+        let at_need = warm != Warm::Off && jobs >= JOBS_WORTH;
+        let path = path.to_owned();
+        let mut compiler = Compiler { path, signals, server: None, at_need, warm_jobs: 0 };
+        if warm == Warm::AtOnce {
+            compiler.start_server();
+        }
+        compiler
+    }
+
+    fn start_server(&mut self) {
+        // Once: one that cannot come up, or has died, is not tried again.
+        if !std::mem::take(&mut self.at_need) {
+            return;
+        }
+        match Server::start(&self.path, self.signals) {
+            Ok(server) => {
+                log::debug!("the warm compiler is {}", server.id());
+                self.server = Some(server);
             }
-        });
-        Compiler { signals, server, warm_jobs: 0 }
+            Err(reason) => log::debug!("no warm compiler: {reason}"),
+        }
     }
 
     /// Starts a job with nothing on its standard input, and its errors into `said`. It dies with
@@ -62,6 +86,7 @@ impl<'a> Compiler<'a> {
     }
 
     fn spawn_warm(&mut self, command: &Command, said: &File) -> Option<Process> {
+        self.start_server();
         let server = self.server.as_mut()?;
         let started = if server.ready() {
             File::open("/dev/null").and_then(|null| {

@@ -12,4 +12,4 @@ pub mod preload;
 mod server;
 pub mod wire;
 
-pub use compiler::Compiler;
+pub use compiler::{Compiler, Warm};

@@ -74,6 +74,11 @@ impl Server {
         Ok(Server { socket, process, greeted: false })
     }
 
+    /// Its process.
+    pub(super) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Whether the compiler takes jobs; waits until it is loaded.
     pub(super) fn ready(&mut self) -> bool {
         if !self.greeted {

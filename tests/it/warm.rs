@@ -35,6 +35,19 @@ fn the_same_bytes() {
     }
 }
 
+/// With a cache the warm compiler waits for the first job that is not in it.
+#[test]
+fn a_link_from_the_cache_needs_none() {
+    let space = TestSpace::new();
+    three(&space);
+    for (jobs, starts) in [(3, true), (0, false)] {
+        let link = link(&space, "on", "out").env("THINSHIM_CACHE_DIR", space.path("cache"));
+        let outcome = link.env("THINSHIM_CACHE", "on").env("THINSHIM_LOG", "debug").ok();
+        assert_eq!(space.report()["backends_warm"], jobs, "{outcome}");
+        assert_eq!(outcome.stderr.contains("warm compiler is"), starts, "{outcome}");
+    }
+}
+
 /// Whatever a compiler reads from its environment before `main`, it goes on reading.
 #[test]
 fn the_users_own_loader_settings() {
