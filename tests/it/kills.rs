@@ -16,7 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::jobserver::{all_tokens_come_back, host, make44};
-use crate::space::{NEWEST, THINSHIM, TestSpace, bin};
+use crate::space::{THINSHIM, TestSpace};
 
 const ROUNDS: u64 = 40;
 const LINKS: u64 = 2;
@@ -95,16 +95,7 @@ impl Round {
 /// Tools that tell of their start and become the real ones, and links to do.
 fn prepare() -> TestSpace {
     let mut space = TestSpace::new();
-    fs::create_dir(space.path("tools")).expect("a directory");
-    space.write("meter.c", include_str!("../meter.c"));
-    for name in ["clang", "ld.lld"] {
-        let real = bin(NEWEST).join(name);
-        space
-            .real("clang -O1 -DBECOME meter.c -o")
-            .args([format!("tools/{name}"), format!("-DNAME=\"{name}\"")])
-            .args([format!("-DREAL=\"{}\"", real.display())])
-            .ok();
-    }
+    space.metered_tools("-DBECOME");
     let mut objects = String::new();
     for n in 0..MODULES {
         let name = format!("f{n}");

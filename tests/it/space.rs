@@ -61,6 +61,19 @@ impl TestSpace {
         self
     }
 
+    /// Compiles tools that tell of their start (`tests/meter.c`) into `tools`.
+    pub(crate) fn metered_tools(&self, options: &str) {
+        fs::create_dir(self.path("tools")).expect("a directory");
+        self.write("meter.c", include_str!("../meter.c"));
+        for name in ["clang", "ld.lld"] {
+            let real = bin(NEWEST).join(name);
+            self.real(&format!("clang -O1 {options} meter.c -o"))
+                .args([format!("tools/{name}"), format!("-DNAME=\"{name}\"")])
+                .args([format!("-DREAL=\"{}\"", real.display())])
+                .ok();
+        }
+    }
+
     /// Puts a directory of this space first on PATH.
     pub(crate) fn path_first(&mut self, directory: &str) {
         let mut path = self.path(directory).into_os_string();

@@ -15,16 +15,7 @@ use crate::space::{NEWEST, Outcome, Run, THINSHIM, TestSpace, bin};
 /// Compiles the metered tools into `tools`, which comes first on PATH.
 fn metered() -> TestSpace {
     let mut space = TestSpace::new();
-    fs::create_dir(space.path("tools")).expect("a directory");
-    space.write("meter.c", include_str!("../meter.c"));
-    for name in ["clang", "ld.lld"] {
-        let real = bin(NEWEST).join(name);
-        space
-            .real("clang -O1 meter.c -o")
-            .args([format!("tools/{name}"), format!("-DNAME=\"{name}\"")])
-            .args([format!("-DREAL=\"{}\"", real.display())])
-            .ok();
-    }
+    space.metered_tools("");
     space.real("clang -O1 -shared -fPIC -DCOUNT_THREADS meter.c -o threads.so").ok();
     space.path_first("tools");
     space
