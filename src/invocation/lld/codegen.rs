@@ -2,7 +2,8 @@
 //! not (`llvm/lib/CodeGen/CommandFlags.cpp`, by way of `lld/Common/TargetOptionsCommandFlags`):
 //! `-mllvm` is no way to give them to clang.
 //!
-//! Found by comparing `ld.lld -mllvm=-help-hidden` with `clang -mllvm -help-hidden`, LLVM 14 to 22.
+//! Found by comparing `ld.lld -mllvm=-help-hidden` with `clang -mllvm -help-hidden`, LLVM 14 to 22;
+//! a test does the same.
 //! clang 14 takes them after `-mllvm`, without any effect.
 
 use std::ffi::{OsStr, OsString};
@@ -23,7 +24,26 @@ pub(super) enum Translation<'a> {
     Clang(Vec<OsString>),
     /// There is no way.
     None,
+    /// What it writes or counts is of one process: many would write over each other.
+    OneProcess,
 }
+
+/// Parts of the names of LLVM's options that write files or statistics.
+const OF_ONE_PROCESS: &[&str] = &[
+    "-dot-",
+    "-dump-",
+    "-output-file",
+    "as-secure-log-file",
+    "dot-cfg-dir",
+    "lto-pass-remarks",
+    "lto-stats-file",
+    "pass-remarks-output",
+    "stats",
+    "summary-file",
+    "time-passes",
+    "track-memory",
+    "view-",
+];
 
 /// Sorted.
 const CODE_GENERATOR: &[&str] = &[
@@ -105,7 +125,8 @@ pub(super) fn translate(option: &[u8]) -> Translation<'_> {
         return Translation::None;
     };
     if CODE_GENERATOR.binary_search(&name).is_err() {
-        return Translation::Same;
+        let one_process = OF_ONE_PROCESS.iter().any(|part| name.contains(part));
+        return if one_process { Translation::OneProcess } else { Translation::Same };
     }
     let on = switch(value);
     match (name, value) {
@@ -158,11 +179,59 @@ fn clang<const N: usize>(options: [&str; N], value: &[u8]) -> Translation<'stati
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::process::Command;
+
     use super::*;
 
     #[test]
     fn the_list_is_sorted() {
         assert!(CODE_GENERATOR.is_sorted());
+    }
+
+    /// The options that `command` lists, hidden ones too.
+    fn listed(command: &mut Command) -> BTreeSet<String> {
+        let output = command.output().unwrap();
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .filter_map(|line| line.strip_prefix("  -"))
+            .filter_map(|line| line.trim_start_matches('-').split([' ', '=']).next())
+            .map(str::to_owned)
+            .collect()
+    }
+
+    #[test]
+    fn what_lld_registers_and_clang_does_not_is_in_the_list() {
+        for (major, bin) in super::super::tests::llvms() {
+            let lld =
+                listed(Command::new(bin.join("ld.lld")).args(["-mllvm", "-help-hidden", "x"]));
+            let clang = listed(Command::new(bin.join("clang")).args([
+                "-mllvm",
+                "-help-hidden",
+                "-xc",
+                "-c",
+                "/dev/null",
+            ]));
+            assert!(lld.len() > 1000 && clang.len() > 1000, "LLVM {major} lists no options");
+            for name in lld.difference(&clang) {
+                assert!(CODE_GENERATOR.contains(&name.as_str()), "LLVM {major}: -{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_many_processes_would_write_is_left_to_one() {
+        for option in [
+            "-stats",
+            "-time-passes",
+            "-info-output-file=x",
+            "-lto-pass-remarks-output=x",
+            "-callgraph-dot-filename-prefix=x",
+            "-ir-dump-directory=x",
+            "-view-block-layout-with-bfi=graph",
+        ] {
+            assert_eq!(translate(option.as_bytes()), Translation::OneProcess, "{option}");
+        }
     }
 
     #[test]

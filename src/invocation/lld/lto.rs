@@ -180,6 +180,9 @@ impl LtoOptions {
                     .map(|name| OsStr::from_bytes(name).to_owned()),
             ),
             Translation::Clang(args) => self.clang.extend(args),
+            Translation::OneProcess => {
+                return Err(format!("{}: what it writes is one process's", option.display()));
+            }
             Translation::None => {
                 return Err(format!("{}: nothing to say it to clang with", option.display()));
             }

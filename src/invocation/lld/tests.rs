@@ -46,7 +46,7 @@ fn native(link: &Link) -> String {
 }
 
 /// The LLVMs that are installed here.
-fn llvms() -> Vec<(u32, PathBuf)> {
+pub(super) fn llvms() -> Vec<(u32, PathBuf)> {
     let llvms: Vec<_> = [14, 16, 19, 22]
         .map(|major| (major, PathBuf::from(format!("/usr/lib/llvm-{major}/bin"))))
         .into_iter()

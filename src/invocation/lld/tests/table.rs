@@ -1,5 +1,8 @@
 //! The table against the real lld, and the search in it.
 
+use std::collections::BTreeSet;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use super::super::*;
@@ -23,6 +26,87 @@ fn every_option_that_lld_helps_with_is_in_the_table() {
             assert!(known(&format!("-{word}"), spaced), "lld {version}: -{option}");
         }
     }
+}
+
+/// `--help` hides some. Every string in lld itself that could be an option's name is tried: lld
+/// takes none that the table does not know.
+#[test]
+fn every_option_that_lld_has_is_in_the_table() {
+    std::thread::scope(|scope| {
+        for (version, bin) in llvms() {
+            scope.spawn(move || {
+                let lld = std::fs::canonicalize(bin.join("ld.lld")).unwrap();
+                let program = std::fs::read(&lld).unwrap();
+                let words: Vec<_> = words_in(&program)
+                    .into_iter()
+                    // The parser's own: its value makes the option.
+                    .filter(|word| word.trim_start_matches('-') != "plugin-opt")
+                    .collect();
+                let (known, strange): (Vec<_>, Vec<_>) =
+                    words.into_iter().partition(|word| find(word.as_bytes()).is_some());
+                assert!(known.len() > 300, "lld {version} hides its options: {}", known.len());
+                for words in strange.chunks(ERRORS_MAX) {
+                    let refused = refused(&lld, words);
+                    let taken = words.iter().find(|word| !refused.contains(*word));
+                    assert_eq!(taken, None, "lld {version} has it, the table has not");
+                }
+                // Where the releases differ, the table has the newest's form.
+                for words in known.chunks(ERRORS_MAX / 2).filter(|_| version == 22) {
+                    for (word, separate) in words.iter().zip(separate(&lld, words)) {
+                        let (row, at) = find(word.as_bytes()).unwrap();
+                        let agreed = separate == (at.is_none() && row.form.takes_value());
+                        assert!(agreed, "lld takes {word} in another form than {row:?}");
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// lld stops after that many.
+const ERRORS_MAX: usize = 19;
+
+/// The strings in a program that could be options, as they are written. Since LLVM 17 they stand
+/// there with their dashes.
+fn words_in(program: &[u8]) -> BTreeSet<String> {
+    let strings: Vec<&str> = program
+        .split(|&byte| byte == 0)
+        .filter(|bytes| (1..60).contains(&bytes.len()))
+        .filter_map(|bytes| std::str::from_utf8(bytes).ok())
+        .filter(|text| {
+            let name = text.trim_start_matches('-');
+            name.starts_with(|first: char| first.is_ascii_alphabetic() || "()".contains(first))
+                && name.chars().skip(1).all(|c| c.is_ascii_alphanumeric() || "-_=".contains(c))
+        })
+        .collect();
+    if strings.contains(&"--no-gc-sections") {
+        return strings.into_iter().filter(|s| s.starts_with('-')).map(str::to_owned).collect();
+    }
+    let names = strings.into_iter().map(|text| text.trim_start_matches('-'));
+    // One string may serve for two: the end of `no-relax` is `relax`.
+    names
+        .flat_map(|name| [name, name.strip_prefix("no-").unwrap_or(name)])
+        .map(|name| format!("--{name}"))
+        .collect()
+}
+
+/// The words that lld says are no options.
+fn refused(lld: &Path, words: &[String]) -> BTreeSet<String> {
+    let output = Command::new(lld).arg0("ld.lld").args(words).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    said.split("unknown argument '")
+        .skip(1)
+        .filter_map(|rest| Some(rest.split_once('\'')?.0.to_owned()))
+        .collect()
+}
+
+/// For each word whether it takes the next one for its value.
+fn separate(lld: &Path, words: &[String]) -> Vec<bool> {
+    let next = |at: usize| format!("---next-{at}");
+    let all: Vec<String> =
+        words.iter().enumerate().flat_map(|(at, word)| [word.clone(), next(at)]).collect();
+    let refused = refused(lld, &all);
+    (0..words.len()).map(|at| !refused.contains(&next(at))).collect()
 }
 
 /// Whether the table has an option that `--help` prints as `word`: `--Map=<value>`, `-z`,
