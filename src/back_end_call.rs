@@ -34,7 +34,8 @@ pub fn run(tool: &Tool, call: &BackEndCall) -> Option<Result<ExitCode, Failure>>
         Ok(settings) => settings,
         Err(failure) => return Some(Err(failure)),
     };
-    Some(compile(tool, &clang, &job, &settings))
+    let ended = compile(&clang, &tool.args, &job, &settings);
+    Some(ended.map(|ended| ended.unwrap_or(ExitCode::SUCCESS)))
 }
 
 /// The job, where module and output are what they should be.
@@ -65,12 +66,16 @@ fn job(tool: &Tool, call: &BackEndCall) -> Option<BackEnd> {
     })
 }
 
-fn compile(
-    tool: &Tool,
+/// Makes the object of `job`: from the cache, or by `clang` with `args`. `None`: it is there.
+///
+/// # Errors
+/// thinshim's own failures; clang's are its exit status.
+pub fn compile(
     clang: &Path,
+    args: &[OsString],
     job: &BackEnd,
     settings: &Settings,
-) -> Result<ExitCode, Failure> {
+) -> Result<Option<ExitCode>, Failure> {
     let fail = |what: &str| {
         Failure::new(format!("back end of {}: {what}", Path::new(&job.module).display()))
     };
@@ -92,15 +97,15 @@ fn compile(
         let own = |error: io::Error| fail(&format!("cannot run {}: {error}", clang.display()));
         let signals = Signals::hold().map_err(own)?;
         let mut command = Command::new(clang);
-        command.args(&tool.args);
+        command.args(args);
         let ended = step::run(&mut command, &signals).map_err(own)?;
         drop(signals);
         say(&ended.said);
         if let Some(signal) = ended.interrupted {
-            return Ok(child::end_by(signal));
+            return Ok(Some(child::end_by(signal)));
         }
         if !ended.status.success() {
-            return Ok(child::end_as(ended.status));
+            return Ok(Some(child::end_as(ended.status)));
         }
         if let Err(what) = back_end::verify(job) {
             // Make would take it for a result.
@@ -122,7 +127,7 @@ fn compile(
     report
         .append()
         .map_err(|error| fail(&format!("cannot write THINSHIM_REPORT's file: {error}")))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(None)
 }
 
 fn open(job: &BackEnd, clang: &Path, settings: &Settings, report: &mut Report) -> Option<Desk> {
@@ -144,6 +149,7 @@ fn open(job: &BackEnd, clang: &Path, settings: &Settings, report: &mut Report) -
     }
 }
 
-fn say(said: &[u8]) {
+/// Passes on what a tool has said on stderr.
+pub fn say(said: &[u8]) {
     let _ = io::stderr().write_all(said);
 }

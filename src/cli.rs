@@ -13,6 +13,7 @@ use crate::cache::tell;
 use crate::dispatch::{self, Call};
 use crate::driver;
 use crate::settings::Settings;
+use crate::steps::{self, Files};
 
 const AFTER_HELP: &str = "\
 Around a build script, as it is:
@@ -70,6 +71,19 @@ path (CC=/usr/bin/clang) goes round PATH, and is told of at the end.
 Signals go to COMMAND, and its exit status, or its death by a signal, is thinshim's. The summary at
 the end goes to stderr.";
 
+const STEPS_HELP: &str = "\
+A link step by step, as a makefile runs it:
+  thinshim thin-link --list out.thinlto-index -- ld.lld -r -o out.o a.o b.o
+  thinshim back-end a.o --index a.o.thinlto.bc -o a.thinlto-native.o -- ld.lld -r
+  thinshim back-end b.o --index b.o.thinlto.bc -o b.thinlto-native.o -- ld.lld -r
+  thinshim native-link --list out.thinlto-index -- ld.lld -r -o out.o a.o b.o
+
+Every step gets the link as it is, so that all of them see the same options; `thinshim` before the
+linker's name is skipped. The objects come from `thinshim clang -flto=thin`. A link that cannot be
+distributed is one of in-process ThinLTO all the same: the list says so, there is nothing for back
+ends to do, and the last step does the work (an error with THINSHIM_STRICT=1). THINSHIM_SMALL has no
+say here.";
+
 /// Distributed ThinLTO for Make builds: a jobserver-aware shim in front of clang and ld.lld.
 #[derive(Debug, Parser)]
 #[command(name = "thinshim", version, after_help = AFTER_HELP)]
@@ -100,6 +114,60 @@ enum Command {
         /// The linker and its arguments.
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
+    },
+    /// The first step of a link, for build systems that run the steps themselves: the index.
+    ///
+    /// Beside each module `foo.o` of the link goes its individual index, `foo.o.thinlto.bc`, which
+    /// is written only where it has changed; it is empty for an object without bitcode. FILE lists
+    /// the modules that need a back end, one a line, and is written last and always.
+    #[command(after_help = STEPS_HELP)]
+    ThinLink {
+        /// The list of modules to be written.
+        #[arg(long, value_name = "FILE")]
+        list: PathBuf,
+        /// `foo.o.TAG.thinlto.bc`: for objects that several links share.
+        #[arg(long)]
+        tag: Option<OsString>,
+        /// The link: the linker and its arguments, as in-process ThinLTO would get them.
+        #[arg(required = true, last = true)]
+        link: Vec<OsString>,
+    },
+    /// The second step of a link, once for each module: its native object.
+    ///
+    /// The options are those that the module was compiled with, and those of the link that speak
+    /// of code generation. An object without bitcode (its index is empty) is copied.
+    ///
+    /// With a dependency file, a back end whose inputs are those of the last time, byte for byte,
+    /// is not run again: its object only becomes newer than they are.
+    #[command(after_help = STEPS_HELP)]
+    BackEnd {
+        /// The module.
+        module: OsString,
+        /// Its individual index, from the thin link.
+        #[arg(long, value_name = "FILE")]
+        index: PathBuf,
+        /// The native object to be written.
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+        /// A file for make that lists what the object was made of; kept for the next time.
+        #[arg(long, value_name = "FILE")]
+        dependency_file: Option<PathBuf>,
+        /// The link: the linker and its arguments, less the inputs.
+        #[arg(required = true, last = true)]
+        link: Vec<OsString>,
+    },
+    /// The last step of a link: native objects in the places of the bitcode.
+    #[command(after_help = STEPS_HELP)]
+    NativeLink {
+        /// The list that the thin link has written.
+        #[arg(long, value_name = "FILE")]
+        list: PathBuf,
+        /// `foo.TAG.thinlto-native.o`: for objects that several links share.
+        #[arg(long)]
+        tag: Option<OsString>,
+        /// The link: the linker and its arguments, as in-process ThinLTO would get them.
+        #[arg(required = true, last = true)]
+        link: Vec<OsString>,
     },
     /// Look after the cache of back ends.
     ///
@@ -190,6 +258,15 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode, Failure> {
             crate::run::run(&crate::run::Options { jobs, quiet, command })
         }
         Command::Cache(command) => cache(command),
+        Command::ThinLink { list, tag, link } => {
+            steps::thin_link(&Files { list: &list, tag: tag.as_deref() }, link)
+        }
+        Command::BackEnd { module, index, output, dependency_file, link } => {
+            steps::back_end(&module, index, output, dependency_file.as_deref(), link)
+        }
+        Command::NativeLink { list, tag, link } => {
+            steps::native_link(&Files { list: &list, tag: tag.as_deref() }, link)
+        }
         Command::Explain { command } => {
             let mut words = command.into_iter();
             let name: Vec<OsString> = words.by_ref().take(1).collect();

@@ -131,7 +131,8 @@ pub fn decide<'a>(
     }
 }
 
-fn clang_of(linker: &Path, settings: &Settings) -> Option<PathBuf> {
+/// The clang of the linker's LLVM, or the one that the user named.
+pub fn clang_of(linker: &Path, settings: &Settings) -> Option<PathBuf> {
     match &settings.clang {
         Some(clang) => tool::find(clang),
         None => tool::beside(linker, "clang"),
@@ -139,7 +140,10 @@ fn clang_of(linker: &Path, settings: &Settings) -> Option<PathBuf> {
 }
 
 /// The options of every module; modules of one kind share theirs.
-fn options(
+///
+/// # Errors
+/// A sentence, for a link whose options cannot be said to clang.
+pub fn options(
     link: &Link,
     modules: &[Module],
     settings: &Settings,
@@ -173,7 +177,7 @@ fn options(
 
 /// The major version of a clang, told by its resource directory (`lib/clang/22`): running it costs
 /// as much as a small back end. 0 where the directory does not tell.
-fn major_version(clang: &Path) -> u32 {
+pub fn major_version(clang: &Path) -> u32 {
     let versions = fs::canonicalize(clang)
         .ok()
         .and_then(|clang| fs::read_dir(clang.parent()?.join("../lib/clang")).ok());

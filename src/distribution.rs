@@ -14,9 +14,9 @@ use crate::report::progress::Progress;
 use crate::schedule;
 use crate::settings::Settings;
 use crate::sys::signals::Signals;
-use crate::sys::{commit, step};
+use crate::sys::{child, commit, step};
 use crate::thinlto::back_end::{self, BackEnd};
-use crate::thinlto::inputs::{Extract, Searching};
+use crate::thinlto::inputs::{Extract, Inputs, Searching};
 use crate::thinlto::thin_link::{self, Paths};
 use crate::thinlto::{names, native_link};
 use crate::warm::{Compiler, Warm};
@@ -27,7 +27,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitCode, ExitStatus};
 use std::time::Instant;
 
 /// Links of fewer modules are over before a second thread is of use.
@@ -51,6 +51,17 @@ pub enum Stop {
     Code(u8),
     /// By a signal to this process.
     Interrupted(Signal),
+}
+
+impl Stop {
+    /// Ends this process in the same way, or says how it should end.
+    pub fn end(self) -> ExitCode {
+        match self {
+            Stop::Status(status) => child::end_as(status),
+            Stop::Code(code) => ExitCode::from(code),
+            Stop::Interrupted(signal) => child::end_by(signal),
+        }
+    }
 }
 
 /// A distributed link on its way.
@@ -266,18 +277,7 @@ impl<'a> Distribution<'a> {
         let imports = self.paths.imports_of(&module.path);
         let search_paths: Vec<OsString> =
             own.chain(searching.of_imported(&imports)).cloned().collect();
-        let all: Vec<OsString> =
-            options.iter().cloned().chain(back_end::search_options(&search_paths)).collect();
-        BackEnd {
-            args: back_end::args(&module.path, &shard, &output, &all),
-            options,
-            search_paths,
-            module: module.path.clone(),
-            size: module.size,
-            index: shard,
-            output,
-            machine: back_end::machine(module),
-        }
+        BackEnd::new(module, shard, output, options, search_paths)
     }
 
     fn back_ends(&mut self) -> Result<Step, Failure> {
@@ -372,6 +372,47 @@ impl<'a> Distribution<'a> {
         has_contents.then(|| self.paths.regular.clone())
     }
 
+    /// The inputs of the link.
+    pub fn inputs(&self) -> &Inputs<'a> {
+        &self.prepared.inputs
+    }
+
+    /// The back ends that follow from the thin link.
+    pub fn jobs(&self) -> &[BackEnd] {
+        &self.jobs
+    }
+
+    /// What the thin link has left, and what it said.
+    pub fn left(&self) -> (&Paths, &[u8]) {
+        (&self.paths, &self.thin_said)
+    }
+
+    /// The native link alone, of native objects from elsewhere: one for each module, `None` for
+    /// those that the thin link did not take.
+    ///
+    /// # Errors
+    /// thinshim's own failures.
+    pub fn link_natives(
+        &mut self,
+        natives: Vec<Option<PathBuf>>,
+        patchable_sections: usize,
+        regular: Option<&Path>,
+    ) -> Result<Stop, Failure> {
+        self.report.modules = natives.iter().flatten().count();
+        self.natives = natives;
+        self.patchable_sections = patchable_sections;
+        if let Some(regular) = regular {
+            regular.clone_into(&mut self.paths.regular);
+        }
+        let stop = self.native_link()?;
+        if matches!(&stop, Stop::Status(status) if status.success()) {
+            self.report
+                .append()
+                .map_err(|error| self.fail("cannot write to THINSHIM_REPORT's file", &error))?;
+        }
+        Ok(stop)
+    }
+
     fn native_link(&mut self) -> Result<Stop, Failure> {
         let since = Instant::now();
         let merge = self.merge_script()?;
@@ -405,7 +446,7 @@ impl<'a> Distribution<'a> {
 
     /// How many threads the native link may have: its own, and one for each token that is free.
     fn threads(&mut self) -> usize {
-        if self.jobs.len() < THREADS_WORTH {
+        if self.report.modules < THREADS_WORTH {
             return 1;
         }
         linker::threads(&mut self.pool)

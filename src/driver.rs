@@ -1,17 +1,16 @@
 //! One ThinLTO link, from its command line to its output.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::Failure;
 use crate::decision::{self, Decision, Prepared};
 use crate::dispatch::{self, Tool};
-use crate::distribution::{Distribution, Step, Stop};
+use crate::distribution::{Distribution, Step};
 use crate::jobserver::Pool;
 use crate::linker;
 use crate::report::Report;
 use crate::settings::Settings;
-use crate::sys::child;
 use crate::sys::signals::Signals;
 
 /// Does the link that `call` asks for.
@@ -30,25 +29,47 @@ pub fn run(call: &Tool) -> Result<ExitCode, Failure> {
             Err(linker::become_single(call, &linker))
         }
         Decision::Fallback(output, reason) => {
-            if settings.strict {
-                return Err(Failure::new(format!(
-                    "link of {}: {reason}; THINSHIM_STRICT forbids to leave it to in-process \
-                     ThinLTO",
-                    output.display()
-                )));
-            }
-            log::warn!("{}: left to in-process ThinLTO: {reason}", output.display());
-            let pool = Pool::join();
-            if let Some(warning) = pool.warning() {
-                log::warn!("{warning}");
-            }
-            let fallback = Some(reason);
-            let jobserver = pool.identity();
-            report(&Report { output, jobserver, fallback, ..Report::default() })?;
-            linker::run(call, &linker, pool)
+            leave_in_process(call, &linker, output, reason, &settings)
         }
         Decision::Distribute(prepared) => distribute(&linker, *prepared, &settings),
     }
+}
+
+/// Leaves a link to in-process ThinLTO, for a reason.
+///
+/// # Errors
+/// thinshim's own failures; where the user wants no such link, that is one.
+pub fn leave_in_process(
+    call: &Tool,
+    linker: &Path,
+    output: PathBuf,
+    reason: String,
+    settings: &Settings,
+) -> Result<ExitCode, Failure> {
+    allow_in_process(&output, &reason, settings)?;
+    let pool = Pool::join();
+    if let Some(warning) = pool.warning() {
+        log::warn!("{warning}");
+    }
+    let fallback = Some(reason);
+    let jobserver = pool.identity();
+    report(&Report { output, jobserver, fallback, ..Report::default() })?;
+    linker::run(call, linker, pool)
+}
+
+/// Whether a link may be left to in-process ThinLTO.
+///
+/// # Errors
+/// A sentence with the reason, where the user wants no such link.
+pub fn allow_in_process(output: &Path, reason: &str, settings: &Settings) -> Result<(), Failure> {
+    let output = output.display();
+    if settings.strict {
+        return Err(Failure::new(format!(
+            "link of {output}: {reason}; THINSHIM_STRICT forbids to leave it to in-process ThinLTO"
+        )));
+    }
+    log::warn!("{output}: left to in-process ThinLTO: {reason}");
+    Ok(())
 }
 
 /// The plan of a link, for people to read; of what it runs, only the thin link is run.
@@ -99,9 +120,5 @@ fn distribute(
     // The directory and the tokens go back before this process does.
     drop(distribution);
     drop(signals);
-    Ok(match stop {
-        Stop::Status(status) => child::end_as(status),
-        Stop::Code(code) => ExitCode::from(code),
-        Stop::Interrupted(signal) => child::end_by(signal),
-    })
+    Ok(stop.end())
 }

@@ -12,6 +12,7 @@
 //! | [`tool`] | the real tools, found past thinshim itself |
 //! | [`compile`] | a ThinLTO compile: clang, then the options record on its objects |
 //! | [`back_end_call`] | a back end that a build system calls itself |
+//! | [`steps`] | the steps of a link, for build systems that call them one by one |
 //! | [`decision`] | whether a link is distributed, and if not, why |
 //! | [`driver`] | one link from its command line to its end |
 //! | [`distribution`] | a distributed link, step by step |
@@ -53,6 +54,7 @@ pub mod run;
 pub mod schedule;
 pub mod settings;
 pub mod site;
+pub mod steps;
 pub mod sys;
 pub mod thinlto;
 pub mod tool;

@@ -94,6 +94,34 @@ fn with_loader(
     Ok((digest, memo))
 }
 
+/// The signatures of the program and of LLVM's libraries beside it: enough to see that a compiler
+/// was exchanged on this machine, and quick without a memo. Not for entries of the cache: another
+/// machine's files have other signatures.
+///
+/// # Errors
+/// Why it cannot be told.
+pub fn signature_of(program: &Path) -> Result<Digest, Unknown> {
+    const UNREADABLE: Unknown = "the compiler cannot be read";
+    let program = fs::canonicalize(program).map_err(|_| UNREADABLE)?;
+    let libraries = program.parent().unwrap_or(Path::new("/")).join("../lib");
+    let is_llvm_s = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().as_bytes();
+        name.starts_with(b"libLLVM") || name.starts_with(b"libclang-cpp")
+    };
+    let entries = fs::read_dir(libraries).into_iter().flatten().filter_map(Result::ok);
+    let mut files: BTreeSet<PathBuf> =
+        entries.map(|entry| entry.path()).filter(is_llvm_s).collect();
+    files.insert(program);
+    let mut parts = Parts::new();
+    for file in files {
+        parts.add(file.as_os_str().as_bytes());
+        if let Ok(meta) = fs::metadata(&file) {
+            parts.add(Signature::of(&meta).to_words().as_bytes());
+        }
+    }
+    Ok(parts.digest())
+}
+
 /// Adds a path and its signature to the memo; says whether the signature can be relied on.
 fn remember(path: &Path, signature: Option<Signature>, now: SystemTime, text: &mut String) -> bool {
     let words = signature.map_or_else(|| "-".to_owned(), |signature| signature.to_words());

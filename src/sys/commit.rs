@@ -80,3 +80,24 @@ pub fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> 
     file.persist(&target).map_err(|error| error.error)?;
     Ok(())
 }
+
+/// Lets the file at `path` hold `data`, and leaves it alone where it does so already.
+///
+/// # Errors
+/// Any step's error; the file is then as it was.
+pub fn update(path: &Path, data: &[u8]) -> io::Result<()> {
+    if fs::read(path).is_ok_and(|before| before == data) {
+        return Ok(());
+    }
+    write(path, data)
+}
+
+/// Puts a file that holds `data` at `path`.
+///
+/// # Errors
+/// Any step's error; what was there is then as it was.
+pub fn write(path: &Path, data: &[u8]) -> io::Result<()> {
+    let mut temporary = Temporary::beside(path);
+    fs::write(temporary.path(), data)?;
+    temporary.persist(path)
+}

@@ -59,6 +59,31 @@ pub struct BackEnd {
     pub machine: Option<u16>,
 }
 
+impl BackEnd {
+    /// The back end of `module`, with its options and the directories in which assembly looks for
+    /// files.
+    pub fn new(
+        module: &Module,
+        index: PathBuf,
+        output: PathBuf,
+        options: Arc<[OsString]>,
+        search_paths: Vec<OsString>,
+    ) -> BackEnd {
+        let all: Vec<OsString> =
+            options.iter().cloned().chain(search_options(&search_paths)).collect();
+        BackEnd {
+            args: args(&module.path, &index, &output, &all),
+            options,
+            search_paths,
+            module: module.path.clone(),
+            size: module.size,
+            index,
+            output,
+            machine: machine(module),
+        }
+    }
+}
+
 /// The options of a module's back end, for clang `major`.
 ///
 /// # Errors

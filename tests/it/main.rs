@@ -16,6 +16,7 @@ mod passthrough;
 mod records;
 mod run;
 mod space;
+mod steps;
 mod tokens;
 mod walk;
 mod warm;
