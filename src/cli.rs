@@ -65,8 +65,8 @@ ld.lld, their versioned names (clang-22), compiler launchers (ccache), make and 
 makes, ninjas and cargos it starts share one jobserver of N jobs, so the command should give them
 no -j of their own. Below another make, and without -j, that make's jobserver is shared.
 
-LLVM=1, LLVM=-22 and LLVM=/path/ on a make's command line all work. A compiler that is named by its
-path (CC=/usr/bin/clang) goes round PATH, and is told of at the end.
+LLVM=1, LLVM=-22 and LLVM=/path/ all work, on a make's command line and in the environment. A
+compiler that is named by its path (CC=/usr/bin/clang) goes round PATH, and is told of at the end.
 
 Signals go to COMMAND, and its exit status, or its death by a signal, is thinshim's. The summary at
 the end goes to stderr.";

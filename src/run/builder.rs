@@ -28,8 +28,7 @@ pub fn become_it(builder: Builder, call: &Tool) -> Failure {
     if let Some(site) = Site::current() {
         descriptors = share_jobs(builder, &site, &mut command);
         if builder == Builder::Make {
-            let makeflags = env::var_os("MAKEFLAGS").unwrap_or_default();
-            command.args(llvm::variables(&call.args, &makeflags));
+            command.args(llvm::variables(&call.args));
         }
     }
     let error = command.exec();

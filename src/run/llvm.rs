@@ -1,19 +1,37 @@
 //! `make LLVM=/path/`: a kernel's Makefile then names clang and ld.lld by that path, and PATH is
 //! not asked. Variables of make's own command line win over its assignments.
 
+use std::env;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
+use super::makefile;
 use crate::jobserver;
 use crate::tool;
 
-/// What to add to the command line of a make: nothing, unless it says `LLVM=/path/`.
-pub(super) fn variables(args: &[OsString], makeflags: &OsStr) -> Vec<OsString> {
+/// What to add to the command line of a make: nothing, unless it says `LLVM=/path/`, or the
+/// environment does and the makefile is one that would heed it.
+pub(super) fn variables(args: &[OsString]) -> Vec<OsString> {
     let own = tool::own_path().into_os_string();
-    let given = jobserver::variables(makeflags);
-    // A make's own words come after those from the make above it.
-    let words: Vec<&OsStr> = given.iter().chain(args).map(OsString::as_os_str).collect();
+    let given = jobserver::variables(&env::var_os("MAKEFLAGS").unwrap_or_default());
+    let exported = exported(args);
+    // A make's own words come after those from the make above it, and all of them win over the
+    // environment.
+    let words = exported.iter().chain(&given).chain(args);
+    let words: Vec<&OsStr> = words.map(OsString::as_os_str).collect();
     added(&words, &own, |path| tool::find(path).is_some())
+}
+
+/// The environment's `LLVM=/path/`, for makefiles of the kernel's kind alone: below a script that
+/// exports it, others have a CC of their own, which `added` would replace.
+fn exported(args: &[OsString]) -> Option<OsString> {
+    let path = env::var_os("LLVM").filter(|path| path.as_bytes().ends_with(b"/"))?;
+    if !makefile::mentions(args, "LLVM_PREFIX") {
+        return None;
+    }
+    let mut word = OsString::from("LLVM=");
+    word.push(path);
+    Some(word)
 }
 
 fn added(words: &[&OsStr], own: &OsStr, exists: impl Fn(&OsStr) -> bool) -> Vec<OsString> {

@@ -8,6 +8,7 @@ pub mod builder;
 mod directory;
 mod jobs;
 mod llvm;
+mod makefile;
 mod masquerade;
 mod summary;
 
@@ -89,8 +90,7 @@ fn command(options: &Options, site: &Site, path: &OsStr) -> Result<Command, Fail
     command.args(args).env("PATH", site.with_tools(path)).env(site::VARIABLE, site.path());
     // By a path it does not come by our make.
     if name.as_encoded_bytes().contains(&b'/') && tool::builder(name) == Some(Builder::Make) {
-        let makeflags = env::var_os("MAKEFLAGS").unwrap_or_default();
-        command.args(llvm::variables(args, &makeflags));
+        command.args(llvm::variables(args));
     }
     Ok(command)
 }

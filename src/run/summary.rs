@@ -185,8 +185,8 @@ fn why_nothing(circumstances: &Circumstances<'_>) -> String {
     }
     if let (false, Some(llvm)) = (circumstances.clang_called, llvm) {
         return format!(
-            "LLVM={} in the environment goes round PATH; give it to make as an argument, or put \
-             it first on PATH with LLVM=1",
+            "LLVM={} in the environment goes round PATH, and no makefile of the kernel's kind was \
+             seen to heed it; give it to make as an argument, or put it first on PATH with LLVM=1",
             llvm.display()
         );
     }

@@ -242,6 +242,33 @@ fn every_way_to_name_an_llvm() {
     }
 }
 
+/// Kernel packages' scripts export it.
+#[test]
+fn llvm_of_the_environment() {
+    let space = kernel_like();
+    let path = format!("{}/", bin(NEWEST).display());
+    // As a kernel's `O=` directory has it.
+    space.write("out/Makefile", format!("include {}\n", space.path("Makefile").display()));
+    for name in ["names", "inner", "main.c", "twice.c", "next.c"] {
+        space.write(&format!("out/{name}"), space.text(name));
+    }
+    // Not of the kernel's kind: its CC stays what it is.
+    space.write("other/Makefile", "CC = echo plain\nall:\n\t@$(CC)\n");
+    for command in ["make -s", "/usr/bin/make -s", "make -s -C out", "make -sf Makefile"] {
+        for object in ["main.o", "twice.o", "next.o", "out.o"] {
+            let _ = fs::remove_file(space.path(object));
+        }
+        let outcome = run(&space, &format!("-j2 -- {command}")).env("LLVM", &path).ok();
+        summary(&outcome, ONE_LINK);
+    }
+    let outcome = run(&space, "-- make -s -C other").env("LLVM", &path).ok();
+    assert_eq!(outcome.stdout, "plain\n");
+    assert!(outcome.stderr.contains("in the environment goes round PATH"), "{outcome}");
+    // What is said on the command line wins.
+    let outcome = run(&space, "-j2 -- make -s -B LLVM=1").env("LLVM", &path).ok();
+    summary(&outcome, ONE_LINK);
+}
+
 /// `make -j8` in the command starts a jobserver of its own; links take part in that one.
 #[test]
 fn a_make_with_its_own_jobs() {
