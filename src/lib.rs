@@ -150,13 +150,8 @@ fn refuse_recursion() -> Result<(), Failure> {
 
 /// Lets clang call thinshim as its linker, and tells that which linker is the real one.
 fn link_through_driver(tool: &Tool, link: &clang::Link) -> Result<ExitCode, Failure> {
-    let compiler = tool::find(tool.name());
-    let linker: Option<PathBuf> = match &link.ld_path {
-        Some(path) => tool::find(path),
-        None => compiler
-            .and_then(|clang| tool::beside(&clang, "ld.lld"))
-            .or_else(|| tool::find("ld.lld".as_ref())),
-    };
+    let linker: Option<PathBuf> = tool::find(tool.name())
+        .and_then(|clang| tool::as_clang_finds(&clang, &link.linker, &link.prefixes));
     let Some(linker) = linker else { return Err(pass_through(tool)) };
     let mut ld_path = OsString::from("--ld-path=");
     ld_path.push(tool::own_path());

@@ -88,9 +88,29 @@ pub fn find(name: &OsStr) -> Option<PathBuf> {
 }
 
 /// A tool beside `tool`, symlinks resolved: the clang of the linker's LLVM, or its `ld.lld`.
-pub fn beside(tool: &Path, name: &str) -> Option<PathBuf> {
+pub fn beside(tool: &Path, name: impl AsRef<Path>) -> Option<PathBuf> {
     let real = std::fs::canonicalize(tool).ok()?;
     find(real.parent()?.join(name).as_os_str())
+}
+
+/// A tool as `clang` finds it: by its path, or by its name after a `-B`, in `COMPILER_PATH`, beside
+/// clang, on PATH (clang's `Driver::GetProgramPath`).
+pub fn as_clang_finds(clang: &Path, name: &OsStr, prefixes: &[OsString]) -> Option<PathBuf> {
+    if name.as_bytes().contains(&b'/') {
+        return find(name);
+    }
+    let compiler_path = env::var_os("COMPILER_PATH").unwrap_or_default();
+    let directories =
+        env::split_paths(&compiler_path).filter(|path| path.as_os_str() != "").map(OsString::from);
+    let first = prefixes.iter().cloned().chain(directories).find_map(|prefix| {
+        let mut path = prefix;
+        if Path::new(&path).is_dir() {
+            path.push("/");
+        }
+        path.push(name);
+        path.as_bytes().contains(&b'/').then(|| find(&path)).flatten()
+    });
+    first.or_else(|| beside(clang, name)).or_else(|| find(name))
 }
 
 #[cfg(test)]

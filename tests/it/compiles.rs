@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use crate::links::{MAIN, NEXT, TWICE};
+use crate::links::NEXT;
 use crate::oracle::program;
 use crate::space::{TestSpace, llvms};
 
@@ -150,57 +150,4 @@ fn incbin() {
         space.strict(&format!("ld.lld {} -o out", program(objects))).ok();
         assert_eq!(space.real("./out").ok().stdout, "top below inner\n");
     }
-}
-
-/// clang as the driver of the link calls thinshim for its linker.
-#[test]
-fn links_through_the_driver() {
-    for llvm in llvms() {
-        let space = TestSpace::with_llvm(llvm);
-        for (name, text) in [MAIN, TWICE, NEXT] {
-            space.write(name, text);
-            space.shim(&format!("clang -O2 -flto=thin -c {name}")).ok();
-        }
-        let plain = |words: &str, modules: usize| {
-            space.strict(&format!("{words} -o prog")).env("THINSHIM_REPORT", "report").ok();
-            let report = space.report();
-            assert_eq!(report["output"], "prog", "{report}");
-            assert_eq!(report["modules"], modules, "{report}");
-            assert_eq!(report["backends_run"], modules, "{report}");
-            assert_eq!(space.real("./prog").ok().stdout, "43 3\n", "{words}");
-            space.remove("prog");
-            space.remove("report");
-            space.is_clean();
-        };
-        plain("clang -O2 -flto=thin main.o twice.o next.o", 3);
-        plain("clang -O2 -flto=thin -fuse-ld=lld main.o twice.o next.o", 3);
-        plain("clang -O2 -flto=thin main.c twice.c next.c", 3);
-        plain("clang -O2 -flto=thin main.c twice.o next.c", 3);
-        plain("clang -O2 -flto=thin -static main.o twice.o next.o", 3);
-        plain("clang -O2 -flto=thin -no-pie main.o twice.o next.o", 3);
-        let path = crate::space::bin(llvm).join("ld.lld");
-        plain(
-            &format!("clang -O2 -flto=thin --ld-path={} main.o twice.o next.o", path.display()),
-            3,
-        );
-    }
-}
-
-#[test]
-fn cpp_through_the_driver() {
-    let space = TestSpace::new();
-    space.write(
-        "main.cpp",
-        "#include <cstdio>\n#include <string>\nstd::string name();\n\
-         int main() { try { throw name(); } catch (const std::string &s) { std::puts(s.c_str()); } }\n",
-    );
-    space.write("name.cpp", "#include <string>\nstd::string name() { return \"a name\"; }\n");
-    for name in ["main", "name"] {
-        space.shim(&format!("clang++ -O2 -flto=thin -c {name}.cpp")).ok();
-    }
-    let run = space.strict("clang++ -O2 -flto=thin main.o name.o -o prog");
-    run.env("THINSHIM_REPORT", "report").ok();
-    assert_eq!(space.report()["modules"], 2);
-    assert_eq!(space.real("./prog").ok().stdout, "a name\n");
-    space.is_clean();
 }

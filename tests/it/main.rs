@@ -7,6 +7,7 @@ mod archives;
 mod builds;
 mod cache;
 mod compiles;
+mod driver;
 mod faults;
 mod jobserver;
 mod kills;

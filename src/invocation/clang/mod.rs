@@ -21,7 +21,7 @@ pub enum Invocation {
     Compile(Compile),
     /// `-x ir -fthinlto-index=…`: a build system distributes by itself.
     BackEnd(BackEndCall),
-    /// A link with ThinLTO through the driver: clang is told to call thinshim as its linker.
+    /// A link through the driver: clang is told to call thinshim as its linker.
     Link(Link),
     /// Clang's own business, and why.
     PassThrough(&'static str),
@@ -40,11 +40,13 @@ pub struct Compile {
     pub outputs: Vec<PathBuf>,
 }
 
-/// A ThinLTO link through the driver.
+/// A link through the driver, by lld, that may have ThinLTO in it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Link {
-    /// The user named the linker's path; it must then be told apart from a linker that is not lld.
-    pub ld_path: Option<OsString>,
+    /// lld as clang looks for it: a path, or a name.
+    pub linker: OsString,
+    /// Where clang looks first (`-B`).
+    pub prefixes: Vec<OsString>,
 }
 
 /// One option or input of a command line.
@@ -97,6 +99,9 @@ pub fn parse(args: &[OsString]) -> Invocation {
     let mut linker: Option<&OsStr> = None;
     let mut ld_path: Option<&OsStr> = None;
     let mut fat = false;
+    let mut link_inputs = false;
+    let mut prefixes = Vec::new();
+    let mut target: Option<&OsStr> = None;
     for item in items(args) {
         let Some(row) = item.row else {
             inputs.push((item.value, language_is_ir));
@@ -117,28 +122,36 @@ pub fn parse(args: &[OsString]) -> Invocation {
             Fate::LinkerChoice if row.name == "--ld-path=" => ld_path = Some(item.value),
             Fate::LinkerChoice => linker = Some(item.value),
             Fate::SearchPath => compile.search_paths.push(item.value.to_owned()),
+            Fate::Linker if is_input(row.name) => link_inputs = true,
+            Fate::Program if matches!(row.name, "-B" | "--prefix" | "--prefix=") => {
+                prefixes.push(item.value.to_owned());
+            }
+            Fate::CodeGen if matches!(row.name, "--target" | "--target=" | "-target") => {
+                target = Some(item.value);
+            }
             Fate::LtoFrontEnd if row.name == "-ffat-lto-objects" => fat = true,
             Fate::LtoFrontEnd if row.name == "-fno-fat-lto-objects" => fat = false,
             _ => {}
         }
+    }
+    if !object_only {
+        if inputs.is_empty() && !link_inputs {
+            return Invocation::PassThrough("no input");
+        }
+        if target.is_some_and(|triple| !is_elf(triple)) {
+            return Invocation::PassThrough("no ELF is linked");
+        }
+        return match which_lld(ld_path, linker, thin) {
+            // Whatever the link itself says of LTO, the objects decide: lld looks at those alone.
+            Some(linker) => Invocation::Link(Link { linker, prefixes }),
+            None => Invocation::PassThrough("another linker"),
+        };
     }
     if !thin {
         return Invocation::PassThrough("not ThinLTO");
     }
     if inputs.is_empty() {
         return Invocation::PassThrough("no input");
-    }
-    if !object_only {
-        let is_lld = |name: &OsStr| {
-            let name = name.as_bytes().rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-            name == b"lld" || name.starts_with(b"lld-") || name.starts_with(b"ld.lld")
-        };
-        // `--ld-path` comes before `-fuse-ld` (clang's ToolChain::GetLinkerPath).
-        return match (ld_path, linker) {
-            (Some(path), _) if !is_lld(path) => Invocation::PassThrough("another linker"),
-            (None, Some(name)) if !is_lld(name) => Invocation::PassThrough("another linker"),
-            (path, _) => Invocation::Link(Link { ld_path: path.map(OsStr::to_owned) }),
-        };
     }
     if fat {
         return Invocation::PassThrough("fat LTO objects carry no record");
@@ -156,6 +169,42 @@ pub fn parse(args: &[OsString]) -> Invocation {
         Err(Refused(word)) => compile.doubt = Some(word),
     }
     Invocation::Compile(compile)
+}
+
+/// The lld that a link uses; `None` for another linker. `--ld-path` comes before `-fuse-ld`
+/// (clang's `ToolChain::GetLinkerPath`). With neither it is clang's default, which cannot do ThinLTO
+/// unless it is lld.
+fn which_lld(ld_path: Option<&OsStr>, fuse_ld: Option<&OsStr>, thin: bool) -> Option<OsString> {
+    let is_lld = |name: &OsStr, stem: &str| {
+        let name = name.as_bytes().rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+        let rest = name.strip_prefix(stem.as_bytes());
+        rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'-')
+    };
+    match (ld_path, fuse_ld) {
+        (Some(path), _) => is_lld(path, "ld.lld").then(|| path.to_owned()),
+        (None, Some(path)) if path.as_bytes().starts_with(b"/") => {
+            is_lld(path, "ld.lld").then(|| path.to_owned())
+        }
+        (None, Some(name)) => is_lld(name, "lld").then(|| {
+            let mut program = OsString::from("ld.");
+            program.push(name);
+            program
+        }),
+        (None, None) => thin.then(|| "ld.lld".into()),
+    }
+}
+
+/// Whether a linker's option is enough for the driver to link.
+fn is_input(name: &str) -> bool {
+    matches!(name, "-l" | "-Wl," | "-Xlinker" | "--for-linker")
+}
+
+/// Whether a target's objects are ELF: those of others have an lld of another name.
+fn is_elf(triple: &OsStr) -> bool {
+    const OTHERS: [&str; 9] =
+        ["apple", "darwin", "macos", "windows", "mingw", "cygwin", "wasm", "uefi", "aix"];
+    let triple = triple.to_string_lossy();
+    !OTHERS.iter().any(|other| triple.contains(other))
 }
 
 /// The arguments less any `--ld-path=`: the one that thinshim gives must count.
@@ -234,6 +283,13 @@ mod tests {
             "-flto=thin -E a.c",
             "-flto=thin -c -x ir a.bc",
             "-flto=thin -fuse-ld=bfd a.o",
+            "a.o",
+            "-fuse-ld=bfd a.o",
+            "-fuse-ld=lld --ld-path=/usr/bin/ld.bfd a.o",
+            "-fuse-ld=lld -c a.c",
+            "-fuse-ld=lld -O2 -g",
+            "-fuse-ld=lld --target=wasm32 a.o",
+            "-fuse-ld=/usr/bin/ld.gold a.o",
             "-flto=thin -c a.c -ffat-lto-objects",
             "-flto=thin --version",
         ] {
@@ -243,8 +299,20 @@ mod tests {
 
     #[test]
     fn a_link_through_the_driver_is_seen() {
-        for line in ["-flto=thin a.o", "-flto=thin a.c -fuse-ld=lld-22 -o p", "-flto=thin a.o -r"] {
-            assert!(matches!(parse(&words(line)), Invocation::Link(_)), "{line}");
+        for (line, expected) in [
+            ("-flto=thin a.o", "ld.lld"),
+            ("-flto=thin a.c -fuse-ld=lld-22 -o p", "ld.lld-22"),
+            ("-flto=thin a.o -r", "ld.lld"),
+            ("-fuse-ld=lld a.o", "ld.lld"),
+            ("-fuse-ld=/l/ld.lld a.o", "/l/ld.lld"),
+            ("--ld-path=/l/ld.lld-19 -fuse-ld=bfd a.o", "/l/ld.lld-19"),
+            ("-fuse-ld=lld -shared -Wl,--whole-archive,a.a -o a.so", "ld.lld"),
+            ("-fno-lto -fuse-ld=lld --target=x86_64-linux-gnu a.o", "ld.lld"),
+        ] {
+            match parse(&words(line)) {
+                Invocation::Link(link) => assert_eq!(link.linker, expected, "{line}"),
+                other => panic!("{line}: {other:?}"),
+            }
         }
     }
 
