@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
@@ -98,11 +99,19 @@ pub fn compile(
         let signals = Signals::hold().map_err(own)?;
         let mut command = Command::new(clang);
         command.args(args);
-        let ended = step::run(&mut command, &signals).map_err(own)?;
+        let ended =
+            step::run_within(&mut command, &signals, settings.back_end_limit).map_err(own)?;
         drop(signals);
         say(&ended.said);
         if let Some(signal) = ended.interrupted {
             return Ok(Some(child::end_by(signal)));
+        }
+        if ended.late || ended.status.signal().is_some() {
+            // What it had written of it by then.
+            let _ = fs::remove_file(&output);
+        }
+        if ended.late {
+            return Err(fail(&settings.too_late()));
         }
         if !ended.status.success() {
             return Ok(Some(child::end_as(ended.status)));

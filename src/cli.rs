@@ -41,6 +41,9 @@ Environment:
                           them; as compiled, with function and data sections
   THINSHIM_MEM_FLOOR=BYTES
                           no further back end starts with less memory free (default 512M)
+  THINSHIM_BACKEND_TIMEOUT=SECONDS
+                          a back end that takes longer is killed, and its link fails
+                          (default 0: none is)
   THINSHIM_CLANG=PATH     the back ends' clang (default: the one beside the real ld.lld)
   THINSHIM_WARM=off       start a clang anew for each back end, instead of forking one
   THINSHIM_CACHE=on|read|off

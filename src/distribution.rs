@@ -314,6 +314,9 @@ impl<'a> Distribution<'a> {
                 back_end::verify(job)
                     .map(|native| patchable += native.patchable_sections)
                     .map_err(|what| Trouble { job: ended.job, what, status: None })
+            } else if ended.late {
+                let what = self.settings.too_late();
+                Err(Trouble { job: ended.job, what, status: None })
             } else {
                 let what = format!("clang ended with {}", ended.status);
                 Err(Trouble { job: ended.job, what, status: Some(ended.status) })
@@ -335,6 +338,7 @@ impl<'a> Distribution<'a> {
             clang: &self.prepared.clang,
             signals: self.signals,
             memory_floor: self.settings.memory_floor,
+            limit: self.settings.back_end_limit,
             cache,
         };
         let summary = schedule::run(with, &mut self.compiler, jobs, &mut self.pool, &mut hear);

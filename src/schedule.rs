@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -16,6 +16,7 @@ use nix::sys::signal::Signal;
 use crate::cache::{Cache, Hit};
 use crate::jobserver::{self, Pool};
 use crate::sys::child::Process;
+use crate::sys::deadline::Deadline;
 use crate::sys::signals::{Arrived, Signals};
 use crate::sys::{memory, step};
 use crate::thinlto::back_end::BackEnd;
@@ -32,6 +33,8 @@ pub struct Ended {
     pub said: Vec<u8>,
     /// How long it took, in seconds.
     pub seconds: f64,
+    /// It was ended because it took too long.
+    pub late: bool,
 }
 
 /// What happens to a job.
@@ -52,6 +55,8 @@ pub struct With<'a> {
     pub signals: &'a Signals,
     /// With less memory free, nothing is started beside what runs.
     pub memory_floor: u64,
+    /// A back end that takes longer is ended.
+    pub limit: Option<Duration>,
     /// Asked for every job first.
     pub cache: Option<&'a Cache>,
 }
@@ -79,6 +84,7 @@ struct Running {
     process: Process,
     said: File,
     since: Instant,
+    deadline: Deadline,
 }
 
 /// Runs the jobs, the largest module first, so that no core waits for one late giant.
@@ -157,6 +163,7 @@ impl Scheduler<'_, '_> {
                 pool.set_demand(self.running.len().saturating_sub(1));
             }
             self.wait(pool, short_of_memory)?;
+            self.end_late();
             self.hear_cache(hear);
             self.reap(hear)?;
         }
@@ -169,10 +176,11 @@ impl Scheduler<'_, '_> {
         command.args(&self.jobs[job].args);
         jobserver::scrub(&mut command);
         // What it leaves lies in the work directory.
-        let process = self.compiler.spawn(command, &said)?;
+        let process = self.compiler.spawn(command, &said, self.with.limit.is_some())?;
         log::debug!("back end of {} is {}", self.jobs[job].module.display(), process.id());
         self.tick(None);
-        self.running.push(Running { job, process, said, since: Instant::now() });
+        let deadline = Deadline::of(self.with.limit);
+        self.running.push(Running { job, process, said, since: Instant::now(), deadline });
         self.summary.started += 1;
         self.summary.tokens_max = self.summary.tokens_max.max(self.running.len());
         Ok(())
@@ -180,8 +188,11 @@ impl Scheduler<'_, '_> {
 
     /// Waits until something happens.
     fn wait(&mut self, pool: &mut Pool, short_of_memory: bool) -> io::Result<()> {
-        let timeout =
-            if short_of_memory { PollTimeout::from(MEMORY_POLL_MS) } else { PollTimeout::NONE };
+        let mut timeout = Deadline::first(self.running.iter().map(|running| &running.deadline));
+        if short_of_memory {
+            let look_again = PollTimeout::from(MEMORY_POLL_MS);
+            timeout = if timeout.is_some() { timeout.min(look_again) } else { look_again };
+        }
         let (signalled, pooled) = {
             let mut fds = vec![PollFd::new(self.with.signals.fd(), PollFlags::POLLIN)];
             let cache = self.with.cache.filter(|_| !self.asked.is_empty()).map(Cache::event_fd);
@@ -245,6 +256,16 @@ impl Scheduler<'_, '_> {
         Ok(())
     }
 
+    /// Ends back ends that take too long.
+    fn end_late(&mut self) {
+        let now = Instant::now();
+        for running in &mut self.running {
+            if let Some(signal) = running.deadline.due(now) {
+                running.process.signal(signal);
+            }
+        }
+    }
+
     /// Accounts for the time since the last tick.
     fn tick(&mut self, pool: Option<&Pool>) {
         let seconds = self.clock.elapsed().as_secs_f64();
@@ -265,7 +286,8 @@ impl Scheduler<'_, '_> {
             let running = self.running.swap_remove(at);
             let said = step::captured(running.said)?;
             let seconds = running.since.elapsed().as_secs_f64();
-            if !hear(Event::Ended(Ended { job: running.job, status, said, seconds })) {
+            let late = running.deadline.passed() && !status.success();
+            if !hear(Event::Ended(Ended { job: running.job, status, said, seconds, late })) {
                 self.start_no_more();
             }
         }

@@ -3,6 +3,7 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::Failure;
 use crate::cache::settings::{self as cache, Mode};
@@ -18,6 +19,9 @@ const MEMORY_FLOOR: u64 = 512 << 20;
 /// The cache's size, at most.
 const CACHE_BYTES: u64 = 10 << 30;
 
+/// Seconds that a back end may take.
+const TIMEOUT: &str = "THINSHIM_BACKEND_TIMEOUT";
+
 /// What the environment asks for.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -31,6 +35,8 @@ pub struct Settings {
     pub keep: Option<PathBuf>,
     /// `THINSHIM_MEM_FLOOR`: bytes.
     pub memory_floor: u64,
+    /// `THINSHIM_BACKEND_TIMEOUT`: a back end that takes longer is ended.
+    pub back_end_limit: Option<Duration>,
     /// `THINSHIM_WARM`: back ends run in a compiler that is loaded once.
     pub warm: bool,
     /// `THINSHIM_CLANG`: the back ends' clang.
@@ -41,6 +47,16 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What a back end has done that was ended after its time.
+    pub fn too_late(&self) -> String {
+        let limit = self.back_end_limit.unwrap_or_default().as_secs();
+        format!(
+            "clang has not ended within {limit} s, the limit of {TIMEOUT}, and was killed: give \
+             it more time, or see by `THINSHIM_KEEP=DIR` and its command in `thinshim explain` \
+             where it hangs"
+        )
+    }
+
     /// Reads the environment.
     ///
     /// # Errors
@@ -78,6 +94,17 @@ impl Settings {
             })?,
             keep: variable("THINSHIM_KEEP").map(PathBuf::from),
             memory_floor: bytes("THINSHIM_MEM_FLOOR", MEMORY_FLOOR)?,
+            back_end_limit: variable(TIMEOUT)
+                .map(|value| {
+                    seconds(&value).ok_or_else(|| {
+                        Failure::new(format!(
+                            "{TIMEOUT}={}: not a number of seconds (0: as long as it takes)",
+                            value.display()
+                        ))
+                    })
+                })
+                .transpose()?
+                .filter(|limit| !limit.is_zero()),
             warm: match variable("THINSHIM_WARM").as_deref().map(OsStr::as_encoded_bytes) {
                 None | Some(b"on" | b"1") => true,
                 Some(b"off" | b"0") => false,
@@ -90,6 +117,11 @@ impl Settings {
             cache,
         })
     }
+}
+
+/// A number of seconds, in digits.
+fn seconds(text: &OsStr) -> Option<Duration> {
+    text.to_str()?.parse().ok().map(Duration::from_secs)
 }
 
 /// A number of bytes: digits, and perhaps K, M or G.

@@ -11,24 +11,37 @@ use nix::unistd::Pid;
 
 /// A child, however it was started, that is not yet waited for.
 #[derive(Debug)]
-pub struct Process(Pid);
+pub struct Process {
+    pid: Pid,
+    /// Signals go to what it has started, too.
+    group: bool,
+}
 
 impl From<&Child> for Process {
     fn from(child: &Child) -> Process {
-        Process(Pid::from_raw(child.id().cast_signed()))
+        Process::from(Pid::from_raw(child.id().cast_signed()))
     }
 }
 
 impl From<Pid> for Process {
     fn from(pid: Pid) -> Process {
-        Process(pid)
+        Process { pid, group: false }
     }
 }
 
 impl Process {
     /// Its number.
     pub fn id(&self) -> Pid {
-        self.0
+        self.pid
+    }
+
+    /// That of a group, whose leader it is or becomes now.
+    #[must_use]
+    pub fn leads_group(mut self) -> Process {
+        // A child that has called exec is out of reach, but then it was started as a leader.
+        let _ = nix::unistd::setpgid(self.pid, self.pid);
+        self.group = nix::unistd::getpgid(Some(self.pid)) == Ok(self.pid);
+        self
     }
 
     /// How it ended, if it has.
@@ -50,12 +63,13 @@ impl Process {
 
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
-        let _ = kill(self.0, signal);
+        let group = Pid::from_raw(-self.pid.as_raw());
+        let _ = kill(if self.group { group } else { self.pid }, signal);
     }
 
     fn wait_with(&self, flags: WaitPidFlag) -> io::Result<Option<ExitStatus>> {
         // As wait(2) puts it together.
-        Ok(match waitpid(self.0, Some(flags)) {
+        Ok(match waitpid(self.pid, Some(flags)) {
             Ok(WaitStatus::Exited(_, code)) => Some(ExitStatus::from_raw((code & 0xff) << 8)),
             Ok(WaitStatus::Signaled(_, signal, core)) => {
                 Some(ExitStatus::from_raw(signal as i32 | if core { 0x80 } else { 0 }))

@@ -2,6 +2,7 @@
 
 pub mod child;
 pub mod commit;
+pub mod deadline;
 pub mod environment;
 pub mod fd;
 pub mod fork;

@@ -2,14 +2,16 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus};
+use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
-use super::child;
+use super::child::{self, Process};
+use super::deadline::Deadline;
 use super::signals::Signals;
 
 /// A file in memory for what a child says: it never blocks the child.
@@ -38,6 +40,8 @@ pub struct Passed {
     pub status: ExitStatus,
     /// A signal that came to this process meanwhile, and was passed on.
     pub interrupted: Option<Signal>,
+    /// It was ended because it took too long.
+    pub late: bool,
 }
 
 /// How a child ended.
@@ -49,6 +53,8 @@ pub struct Ended {
     pub said: Vec<u8>,
     /// A signal that came to this process meanwhile, and was passed on.
     pub interrupted: Option<Signal>,
+    /// It was ended because it took too long.
+    pub late: bool,
 }
 
 /// Runs a command to its end and captures what it says on stderr.
@@ -56,10 +62,22 @@ pub struct Ended {
 /// # Errors
 /// Where it cannot be started or waited for.
 pub fn run(command: &mut Command, signals: &Signals) -> io::Result<Ended> {
+    run_within(command, signals, None)
+}
+
+/// As [`run`], but no longer than `limit`.
+///
+/// # Errors
+/// Where it cannot be started or waited for.
+pub fn run_within(
+    command: &mut Command,
+    signals: &Signals,
+    limit: Option<Duration>,
+) -> io::Result<Ended> {
     let said = capture_file()?;
     command.stderr(said.try_clone()?);
-    let Passed { status, interrupted } = pass(command, signals)?;
-    Ok(Ended { status, said: captured(said)?, interrupted })
+    let Passed { status, interrupted, late } = pass_within(command, signals, limit)?;
+    Ok(Ended { status, said: captured(said)?, interrupted, late })
 }
 
 /// Runs a command to its end, with this process's standard streams.
@@ -67,16 +85,36 @@ pub fn run(command: &mut Command, signals: &Signals) -> io::Result<Ended> {
 /// # Errors
 /// Where it cannot be started or waited for.
 pub fn pass(command: &mut Command, signals: &Signals) -> io::Result<Passed> {
+    pass_within(command, signals, None)
+}
+
+fn pass_within(
+    command: &mut Command,
+    signals: &Signals,
+    limit: Option<Duration>,
+) -> io::Result<Passed> {
+    if limit.is_some() {
+        command.process_group(0);
+    }
     child::dies_with_parent(command, Signal::SIGTERM);
     child::with_signal_mask(command, signals.mask_before());
     let mut running = command.spawn()?;
+    let mut process = Process::from(&running);
+    if limit.is_some() {
+        process = process.leads_group();
+    }
+    let mut deadline = Deadline::of(limit);
     let mut interrupted = None;
     loop {
         if let Some(status) = running.try_wait()? {
-            return Ok(Passed { status, interrupted });
+            let late = deadline.passed() && !status.success();
+            return Ok(Passed { status, interrupted, late });
+        }
+        if let Some(signal) = deadline.due(Instant::now()) {
+            process.signal(signal);
         }
         let mut fds = [PollFd::new(signals.fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, PollTimeout::NONE) {
+        match poll(&mut fds, Deadline::first([&deadline])) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -86,8 +124,8 @@ pub fn pass(command: &mut Command, signals: &Signals) -> io::Result<Passed> {
             }
             interrupted.get_or_insert(arrived.signal);
             // A terminal has told its whole foreground group, the child included.
-            if !arrived.by_kernel {
-                let _ = kill(Pid::from_raw(running.id().cast_signed()), arrived.signal);
+            if !arrived.by_kernel || limit.is_some() {
+                process.signal(arrived.signal);
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -64,20 +65,24 @@ impl<'a> Compiler<'a> {
     }
 
     /// Starts a job with nothing on its standard input, and its errors into `said`. It dies with
-    /// this process.
+    /// this process; with `group`, it leads a group of its own.
     ///
     /// # Errors
     /// Where it cannot be started at all.
-    pub fn spawn(&mut self, mut command: Command, said: &File) -> io::Result<Process> {
+    pub fn spawn(&mut self, mut command: Command, said: &File, group: bool) -> io::Result<Process> {
         if let Some(process) = self.spawn_warm(&command, said) {
             self.warm_jobs += 1;
-            return Ok(process);
+            return Ok(if group { process.leads_group() } else { process });
         }
         command.stdin(Stdio::null()).stderr(said.try_clone()?);
         heap::on_huge_pages(&mut command);
         child::dies_with_parent(&mut command, Signal::SIGKILL);
         child::with_signal_mask(&mut command, self.signals.mask_before());
-        Ok(Process::from(&command.spawn()?))
+        if group {
+            command.process_group(0);
+        }
+        let process = Process::from(&command.spawn()?);
+        Ok(if group { process.leads_group() } else { process })
     }
 
     /// Jobs that the warm compiler took.

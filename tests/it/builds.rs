@@ -166,9 +166,12 @@ fn help_and_bad_settings() {
     space.shim("").fails(120, &[]);
     space.shim("--no-such-option").fails(120, &["--no-such-option"]);
     three(&space);
-    for (name, value) in
-        [("THINSHIM_SMALL", "x"), ("THINSHIM_OPTIONS", "odd"), ("THINSHIM_MEM_FLOOR", "-1")]
-    {
+    for (name, value) in [
+        ("THINSHIM_SMALL", "x"),
+        ("THINSHIM_OPTIONS", "odd"),
+        ("THINSHIM_MEM_FLOOR", "-1"),
+        ("THINSHIM_BACKEND_TIMEOUT", "soon"),
+    ] {
         let run = space.shim("ld.lld -r main.o twice.o -o out").env(name, value);
         run.fails(120, &[name, value]);
         assert!(!space.exists("out"));

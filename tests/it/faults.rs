@@ -3,14 +3,15 @@
 //! The real clang does the work, behind a script that goes wrong for one module.
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
 
 use crate::links::three;
 use crate::oracle::program;
@@ -111,6 +112,52 @@ fn a_back_end_says_a_megabyte() {
     assert!(outcome.stderr.len() > 1_000_001 && !space.exists("other"));
     one_message(&outcome);
     space.is_clean();
+}
+
+/// One that hears no SIGTERM, with a child of its own: both are gone, and the link has failed.
+#[test]
+fn a_back_end_hangs() {
+    let space = TestSpace::new();
+    three(&space);
+    mkfifo(&space.path("fifo"), Mode::S_IRWXU).expect("a fifo");
+    let sleep = "sleep 1000 > fifo & sleep 1000 > fifo";
+    for hang in [sleep.to_owned(), format!("trap '' TERM; echo half > \"$out\"; {sleep}")] {
+        faulty(&space, &hang);
+        space.write("out", "as before");
+        // Both ends, so that nobody waits for the other one.
+        let both = OpenOptions::new().read(true).write(true).open(space.path("fifo"));
+        let reader = File::open(space.path("fifo")).expect("a fifo");
+        let outcome = link(&space, "out")
+            .env("THINSHIM_BACKEND_TIMEOUT", "2")
+            .fails(120, &["2 s", "THINSHIM_BACKEND_TIMEOUT", "THINSHIM_KEEP"]);
+        one_message(&outcome);
+        drop(both);
+        // It ends with the last of them that could write.
+        let mut said = Vec::new();
+        (&reader).read_to_end(&mut said).expect("a fifo");
+        assert_eq!((space.text("out").as_str(), said.len()), ("as before", 0));
+        space.is_clean();
+    }
+    // Time enough.
+    faulty(&space, "real \"$@\"");
+    link(&space, "out").env("THINSHIM_BACKEND_TIMEOUT", "500").ok();
+    assert_eq!(space.real("./out").ok().stdout, "43 3\n");
+}
+
+/// A back end that a build system calls itself.
+#[test]
+fn a_lone_back_end_hangs() {
+    let space = TestSpace::new();
+    three(&space);
+    faulty(&space, "echo half > \"$out\"; sleep 1000 & sleep 1000");
+    space.strict("thin-link --list list -- ld.lld -r -o out.o twice.o next.o").ok();
+    let link = "--index twice.o.thinlto.bc -o twice.native.o -- ld.lld -r";
+    space
+        .strict(&format!("back-end twice.o {link}"))
+        .env("THINSHIM_CLANG", space.path("faulty"))
+        .env("THINSHIM_BACKEND_TIMEOUT", "2")
+        .fails(120, &["back end of twice.o", "THINSHIM_BACKEND_TIMEOUT"]);
+    assert!(!space.exists("twice.native.o"));
 }
 
 /// The linker fails in its second step, and says so in the user's words.

@@ -100,7 +100,8 @@ struct Waiting {
     server: Pid,
 }
 
-fn waiting(space: &TestSpace) -> Waiting {
+/// Modules of which the largest has assembly that reads a fifo.
+fn modules_of_data(space: &TestSpace) {
     let filler =
         "int a[64]; void fill(int n) { for (int i = 0; i < n; i++) a[i & 63] += i * n; }\n";
     let twice = format!("{}{filler}__asm__(\".incbin \\\"data\\\"\");", TWICE.1);
@@ -108,6 +109,10 @@ fn waiting(space: &TestSpace) -> Waiting {
     space.compile("", &[MAIN, ("twice.c", &twice), NEXT]);
     space.remove("data");
     mkfifo(&space.path("data"), Mode::S_IRWXU).expect("a fifo");
+}
+
+fn waiting(space: &TestSpace) -> Waiting {
+    modules_of_data(space);
     let mut run = link(space, "on", "out").env("THINSHIM_CACHE", "off");
     run.command.stdout(Stdio::null()).stderr(Stdio::piped());
     let thinshim = run.command.spawn().expect("thinshim");
@@ -145,6 +150,26 @@ fn a_job_that_crashes() {
     assert!(stderr.contains("back end of twice.o") && stderr.contains("signal: 9"), "{stderr}");
     assert!(kill(waiting.server, None).is_err(), "the warm compiler is left");
     space.is_clean();
+}
+
+/// The largest module, which is the first to run, reads what nobody writes.
+#[test]
+fn a_job_that_hangs() {
+    let space = TestSpace::new();
+    modules_of_data(&space);
+    let both = OpenOptions::new().read(true).write(true).open(space.path("data"));
+    for warm in ["on", "off"] {
+        link(&space, warm, "out")
+            .env("THINSHIM_BACKEND_TIMEOUT", "1")
+            .fails(120, &["back end of twice.o", "1 s", "THINSHIM_BACKEND_TIMEOUT"]);
+        space.is_clean();
+    }
+    drop(both);
+    space.remove("data");
+    space.write("data", "x");
+    link(&space, "on", "out").env("THINSHIM_BACKEND_TIMEOUT", "500").ok();
+    assert_eq!(space.report()["backends_warm"], 3);
+    assert_eq!(space.real("./out").ok().stdout, "43 3\n");
 }
 
 #[test]
