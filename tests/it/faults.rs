@@ -18,7 +18,7 @@ use crate::oracle::program;
 use crate::space::{NEWEST, Outcome, Run, TestSpace, bin};
 
 /// A clang that does `fault` for the module `twice.o`. In its words, `$out` is the object to be
-/// written and `real` the real clang with the arguments as given.
+/// written, `real` the real clang with the arguments as given, and `shard` finds the `$index`.
 fn faulty(space: &TestSpace, fault: &str) {
     let clang = bin(NEWEST).join("clang");
     let clang = clang.display();
@@ -26,6 +26,7 @@ fn faulty(space: &TestSpace, fault: &str) {
         "faulty",
         &format!(
             "real() {{ {clang} \"$@\"; }}\nfor out; do :; done\n\
+             shard() {{ index=${{*##*-fthinlto-index=}}; index=${{index%% *}}; }}\n\
              case \"$*\" in\n*' twice.o '*)\n{fault}\n;;\n*) real \"$@\" ;;\nesac\n"
         ),
     );
@@ -76,6 +77,16 @@ fn a_back_end_fails() {
             120,
             "machine",
         ),
+        // Of these clang tells, and exits 0.
+        ("import", "mv next.o away; real \"$@\"; mv away next.o", 120, "Error loading imported"),
+        (
+            "half an import",
+            "cp next.o away; head -c 300 away > next.o; real \"$@\"; mv away next.o",
+            120,
+            "Error loading imported",
+        ),
+        ("shard", "shard; truncate -s 100 $index; real \"$@\"", 120, "Error loading index"),
+        ("no shard", "shard; rm $index; real \"$@\"", 120, "Error loading index"),
         ("no", "echo no such luck >&2; exit 1", 1, "no such luck"),
         ("seventy", "exit 70", 70, "70"),
         ("killed", "kill -KILL $$", 1, "signal: 9"),
@@ -85,13 +96,15 @@ fn a_back_end_fails() {
     three(&space);
     for (name, fault, status, word) in cases {
         faulty(&space, fault);
-        let outcome = link(&space, "out").end();
+        // One after the other: a module may be away for a moment.
+        let outcome = link(&space, "out").env("THINSHIM_JOBS", "1").end();
         assert_eq!(outcome.status.code(), Some(status), "{name}: {outcome}");
         assert!(outcome.stderr.contains(word), "{name}: {outcome}");
         one_message(&outcome);
         assert!(!space.exists("out"), "{name}");
         space.write("there", "as before");
-        assert_eq!(link(&space, "there").end().status.code(), Some(status), "{name}");
+        let outcome = link(&space, "there").env("THINSHIM_JOBS", "1").end();
+        assert_eq!(outcome.status.code(), Some(status), "{name}: {outcome}");
         assert_eq!(space.text("there"), "as before", "{name}");
         space.is_clean();
     }
@@ -112,6 +125,31 @@ fn a_back_end_says_a_megabyte() {
     assert!(outcome.stderr.len() > 1_000_001 && !space.exists("other"));
     one_message(&outcome);
     space.is_clean();
+}
+
+/// A thin link that leaves less than it should, and exits 0 all the same. With an empty index clang
+/// would make an object that is none of ThinLTO.
+#[test]
+fn a_shard_is_spoilt() {
+    let space = TestSpace::new();
+    three(&space);
+    let real = bin(NEWEST).join("ld.lld");
+    for spoil in [": >", "truncate -s 100", "rm"] {
+        let text = format!(
+            "{} \"$@\"\nshard=$(find . -name twice.o.thinlto.bc)\n\
+             case \"$*\" in *thinlto-index-only*) {spoil} $shard ;; esac\n",
+            real.display()
+        );
+        space.script("spoiling/ld.lld", &text);
+        let args = program("main.o twice.o next.o");
+        let outcome = space
+            .strict(&format!("spoiling/ld.lld {args} -o out"))
+            .env("THINSHIM_CLANG", bin(NEWEST).join("clang"))
+            .fails(120, &["twice.o"]);
+        one_message(&outcome);
+        assert!(!space.exists("out"), "{spoil}");
+        space.is_clean();
+    }
 }
 
 /// One that hears no SIGTERM, with a child of its own: both are gone, and the link has failed.
