@@ -64,7 +64,8 @@ done)
 shellcheck shellcheck
 ccache ccache
 python3-pip pip3"
-packages_bench="hyperfine hyperfine"
+packages_bench="hyperfine hyperfine
+ccache ccache"
 
 # have_probe PROBE: a path must exist, a name must be a command.
 have_probe() {
