@@ -18,7 +18,7 @@ use crate::oracle::program;
 use crate::space::{NEWEST, Outcome, Run, TestSpace, bin};
 
 /// A clang that does `fault` for the module `twice.o`. In its words, `$out` is the object to be
-/// written, `real` the real clang with the arguments as given, and `shard` finds the `$index`.
+/// written, `$index` the individual index and `real` the real clang with the arguments as given.
 fn faulty(space: &TestSpace, fault: &str) {
     let clang = bin(NEWEST).join("clang");
     let clang = clang.display();
@@ -26,7 +26,7 @@ fn faulty(space: &TestSpace, fault: &str) {
         "faulty",
         &format!(
             "real() {{ {clang} \"$@\"; }}\nfor out; do :; done\n\
-             shard() {{ index=${{*##*-fthinlto-index=}}; index=${{index%% *}}; }}\n\
+             all=\"$*\"; index=${{all##*-fthinlto-index=}}; index=${{index%% *}}\n\
              case \"$*\" in\n*' twice.o '*)\n{fault}\n;;\n*) real \"$@\" ;;\nesac\n"
         ),
     );
@@ -85,8 +85,8 @@ fn a_back_end_fails() {
             120,
             "Error loading imported",
         ),
-        ("shard", "shard; truncate -s 100 $index; real \"$@\"", 120, "Error loading index"),
-        ("no shard", "shard; rm $index; real \"$@\"", 120, "Error loading index"),
+        ("shard", "truncate -s 100 $index; real \"$@\"", 120, "Error loading index"),
+        ("no shard", "rm $index; real \"$@\"", 120, "Error loading index"),
         ("no", "echo no such luck >&2; exit 1", 1, "no such luck"),
         ("seventy", "exit 70", 70, "70"),
         ("killed", "kill -KILL $$", 1, "signal: 9"),
