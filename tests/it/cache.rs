@@ -9,11 +9,11 @@ use crate::links::{MAIN, NEXT, TWICE, three};
 use crate::oracle::program;
 use crate::space::{Outcome, Run, TestSpace, bin, llvms};
 
-const OBJECTS: &str = "main.o twice.o next.o";
-const CACHE: &str = "cache-of-back-ends";
+pub(crate) const OBJECTS: &str = "main.o twice.o next.o";
+pub(crate) const CACHE: &str = "cache-of-back-ends";
 
 /// How many back ends ran, and how many came out of the cache.
-type Counts = (u64, u64);
+pub(crate) type Counts = (u64, u64);
 
 pub(crate) fn counts(space: &TestSpace) -> Counts {
     let report = space.report();
@@ -23,7 +23,7 @@ pub(crate) fn counts(space: &TestSpace) -> Counts {
 
 /// A link by `args`, which must give the bytes that it gives without the cache.
 #[track_caller]
-fn link_with(space: &TestSpace, args: &str, set: impl Fn(Run) -> Run) -> Counts {
+pub(crate) fn link_with(space: &TestSpace, args: &str, set: impl Fn(Run) -> Run) -> Counts {
     let run = |output: &str| set(space.strict(&format!("ld.lld {args} -o {output}")));
     run("out").env("THINSHIM_REPORT", "report").ok();
     let counts = counts(space);
@@ -33,12 +33,12 @@ fn link_with(space: &TestSpace, args: &str, set: impl Fn(Run) -> Run) -> Counts 
 }
 
 #[track_caller]
-fn link(space: &TestSpace) -> Counts {
+pub(crate) fn link(space: &TestSpace) -> Counts {
     link_with(space, &program(OBJECTS), |run| run)
 }
 
 /// Entries of the cache, without memos and histories.
-fn entries(space: &TestSpace) -> Vec<PathBuf> {
+pub(crate) fn entries(space: &TestSpace) -> Vec<PathBuf> {
     let directories = fs::read_dir(space.path(CACHE).join("v1/objects")).expect("entries");
     let mut entries: Vec<PathBuf> = directories
         .flat_map(|directory| fs::read_dir(directory.expect("one").path()).expect("entries"))

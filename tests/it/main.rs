@@ -10,6 +10,7 @@ mod compiles;
 mod driver;
 mod faults;
 mod jobserver;
+mod keys;
 mod kills;
 mod links;
 mod oracle;
