@@ -61,6 +61,7 @@ packages_test="$(for version in 14 16 19; do
   printf '%s\n' "clang-$version /usr/lib/llvm-$version/bin/clang" "lld-$version /usr/lib/llvm-$version/bin/ld.lld" \
     "llvm-$version /usr/lib/llvm-$version/bin/llvm-ar"
 done)
+git git
 shellcheck shellcheck
 ccache ccache
 python3-pip pip3"
