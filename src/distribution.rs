@@ -7,7 +7,7 @@ use crate::decision::Prepared;
 use crate::invocation::lld::Side;
 use crate::jobserver::Pool;
 use crate::linker;
-use crate::object::elf;
+use crate::object::{archive, elf};
 use crate::plan::Plan;
 use crate::report::Report;
 use crate::report::progress::Progress;
@@ -17,11 +17,13 @@ use crate::sys::signals::Signals;
 use crate::sys::{child, commit, step};
 use crate::thinlto::back_end::{self, BackEnd};
 use crate::thinlto::inputs::{Extract, Inputs, Searching};
+use crate::thinlto::namesake::{Made, Source};
 use crate::thinlto::thin_link::{self, Paths};
 use crate::thinlto::{names, native_link};
 use crate::warm::{Compiler, Warm};
 use crate::workdir::WorkDir;
 use nix::sys::signal::Signal;
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
@@ -109,6 +111,9 @@ impl<'a> Distribution<'a> {
         })?;
         prepared.inputs.move_members(&WorkDir::members_of(output), &work.members());
         copy_members(&prepared.inputs.extracts)?;
+        for namesake in &prepared.inputs.namesakes {
+            make(&namesake.for_thin_link())?;
+        }
         let paths = Paths::new(&work, &prepared.inputs);
         let pool = Pool::join();
         if let Some(warning) = pool.warning() {
@@ -290,13 +295,13 @@ impl<'a> Distribution<'a> {
         let mut trouble: Option<Trouble> = None;
         let (mut done, mut patchable) = (0, 0);
         let (jobs, progress) = (&self.jobs, &mut self.progress);
-        let extracts = &self.prepared.inputs.extracts;
+        let inputs = &self.prepared.inputs;
         let cache = self.cache.as_ref();
         let mut hits = 0;
         let mut hear = |event: schedule::Event| {
             let ended = match event {
                 schedule::Event::Hit(_, hit) => {
-                    progress.say(&names::of_archives(&hit.said, extracts, false));
+                    progress.say(&names::of_archives(&hit.said, inputs, false));
                     patchable += hit.native.patchable_sections;
                     hits += 1;
                     done += 1;
@@ -307,7 +312,7 @@ impl<'a> Distribution<'a> {
             };
             let job = &jobs[ended.job];
             log::debug!("back end of {}: {:.3} s", job.module.display(), ended.seconds);
-            progress.say(&names::of_archives(&ended.said, extracts, false));
+            progress.say(&names::of_archives(&ended.said, inputs, false));
             done += 1;
             progress.count(done, jobs.len());
             let found = if ended.status.success() {
@@ -421,6 +426,11 @@ impl<'a> Distribution<'a> {
         let since = Instant::now();
         let merge = self.merge_script()?;
         let regular = self.regular();
+        for namesake in &self.prepared.inputs.namesakes {
+            for archive in namesake.for_native_link(&self.natives) {
+                make(&archive)?;
+            }
+        }
         let threads = self.prepared.link.threads.is_none().then(|| self.threads());
         let args = native_link::args(
             &self.prepared.inputs,
@@ -457,7 +467,7 @@ impl<'a> Distribution<'a> {
     }
 
     fn with_archive_names(&self, text: &[u8], archive_alone: bool) -> Vec<u8> {
-        names::of_archives(text, &self.prepared.inputs.extracts, archive_alone)
+        names::of_archives(text, &self.prepared.inputs, archive_alone)
     }
 
     fn merge_script(&self) -> Result<Option<PathBuf>, Failure> {
@@ -529,7 +539,8 @@ fn copy_members(extracts: &[Extract]) -> Result<(), Failure> {
     // Members of one archive come one after the other: it is read once, and one at a time.
     let mut read: Option<(&Path, Vec<u8>)> = None;
     for extract in extracts {
-        let archive = extract.archive.as_path();
+        let Source { file: archive, range } = &extract.bytes;
+        let archive = archive.as_path();
         let fail = |error: std::io::Error| {
             Failure::new(format!("cannot copy a member out of {}: {error}", archive.display()))
         };
@@ -539,7 +550,7 @@ fn copy_members(extracts: &[Extract]) -> Result<(), Failure> {
         };
         let (_, data) = read.insert((archive, data));
         let bytes = data
-            .get(extract.range.clone())
+            .get(range.clone().unwrap_or(0..data.len()))
             .ok_or_else(|| fail(std::io::Error::other("it has changed while it was being read")))?;
         if let Some(directory) = extract.to.parent() {
             fs::create_dir_all(directory).map_err(fail)?;
@@ -547,6 +558,31 @@ fn copy_members(extracts: &[Extract]) -> Result<(), Failure> {
         fs::write(&extract.to, bytes).map_err(fail)?;
     }
     Ok(())
+}
+
+/// Writes an archive that a step is to have.
+fn make(made: &Made) -> Result<(), Failure> {
+    let fail = |file: &Path, error: std::io::Error| {
+        Failure::new(format!("cannot make {} of {}: {error}", made.path.display(), file.display()))
+    };
+    let mut files: HashMap<&Path, Vec<u8>> = HashMap::new();
+    for (_, Source { file, .. }) in &made.members {
+        if !files.contains_key(file.as_path()) {
+            files.insert(file, fs::read(file).map_err(|error| fail(file, error))?);
+        }
+    }
+    let mut members: Vec<(&OsStr, &[u8])> = Vec::with_capacity(made.members.len());
+    for (name, Source { file, range }) in &made.members {
+        let data = &files[file.as_path()];
+        let bytes = data.get(range.clone().unwrap_or(0..data.len())).ok_or_else(|| {
+            fail(file, std::io::Error::other("it has changed while it was being read"))
+        })?;
+        members.push((name, bytes));
+    }
+    let directory = made.path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(directory)
+        .and_then(|()| fs::write(&made.path, archive::write(&members)))
+        .map_err(|error| fail(directory, error))
 }
 
 /// The lines of the first text that the second has not.

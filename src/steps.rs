@@ -102,6 +102,12 @@ pub fn thin_link(to: &Files<'_>, link: Vec<OsString>) -> Result<ExitCode, Failur
             }
             write(to.list, IN_PROCESS).map(|()| ExitCode::SUCCESS)
         }
+        Decision::Distribute(prepared) if !prepared.inputs.namesakes.is_empty() => {
+            let reason = "an option names an archive whose members would have to stand alone";
+            driver::allow_in_process(&prepared.link.output, reason, &settings)?;
+            leave_empty(to, prepared.link.elements())?;
+            write(to.list, IN_PROCESS).map(|()| ExitCode::SUCCESS)
+        }
         Decision::Distribute(prepared) => {
             refuse_members(&prepared)?;
             let signals = hold_signals()?;

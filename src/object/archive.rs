@@ -1,11 +1,14 @@
 //! Archives: their members, where each one's bytes are.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use object::read::archive::ArchiveFile;
+
+/// An archive begins with it.
+const MAGIC: &[u8] = b"!<arch>\n";
 
 /// A member of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +26,80 @@ pub enum Place {
     Inside(Range<usize>),
     /// In a file of its own, named by a thin archive: relative to the archive's directory.
     File(PathBuf),
+}
+
+/// Bytes of a member's header.
+const HEADER: u64 = 60;
+/// Names that fit into a header, with the slash that ends them.
+const SHORT_NAME: usize = 15;
+
+/// The table of the names that do not fit into their headers, and each name's place in it.
+fn long_names(names: &[&[u8]]) -> (Vec<u8>, Vec<Option<usize>>) {
+    let mut table = Vec::new();
+    let places = names
+        .iter()
+        .map(|name| {
+            (name.len() > SHORT_NAME).then(|| {
+                let place = table.len();
+                table.extend_from_slice(name);
+                table.extend_from_slice(b"/\n");
+                place
+            })
+        })
+        .collect();
+    (table, places)
+}
+
+fn even(size: u64) -> u64 {
+    size + size % 2
+}
+
+/// Where the headers of members with these names and sizes stand in what [`write`] writes.
+pub fn layout(members: &[(OsString, u64)]) -> Vec<u64> {
+    let names: Vec<&[u8]> = members.iter().map(|(name, _)| name.as_bytes()).collect();
+    let (table, _) = long_names(&names);
+    let mut at = MAGIC.len() as u64;
+    if !table.is_empty() {
+        at += HEADER + even(table.len() as u64);
+    }
+    members
+        .iter()
+        .map(|&(_, size)| {
+            let here = at;
+            at += HEADER + even(size);
+            here
+        })
+        .collect()
+}
+
+/// Writes an archive in GNU's format, without a symbol table: lld has no need of one.
+pub fn write(members: &[(&OsStr, &[u8])]) -> Vec<u8> {
+    let names: Vec<&[u8]> = members.iter().map(|(name, _)| name.as_bytes()).collect();
+    let (table, places) = long_names(&names);
+    let mut out = MAGIC.to_vec();
+    let mut put = |name: &[u8], contents: &[u8]| {
+        let mut header = name.to_vec();
+        header.resize(16, b' ');
+        let size = contents.len();
+        // Date, owner, group, mode.
+        let rest = format!("{:<12}{:<6}{:<6}{:<8}{size:<10}`\n", 0, 0, 0, 644);
+        header.extend_from_slice(rest.as_bytes());
+        out.extend_from_slice(&header);
+        out.extend_from_slice(contents);
+        if size % 2 == 1 {
+            out.push(b'\n');
+        }
+    };
+    if !table.is_empty() {
+        put(b"//", &table);
+    }
+    for ((name, contents), place) in members.iter().zip(places) {
+        match place {
+            Some(place) => put(format!("/{place}").as_bytes(), contents),
+            None => put(&[name.as_bytes(), b"/"].concat(), contents),
+        }
+    }
+    out
 }
 
 /// Lists the members of the archive `data`, which was read from `path`, in their order.

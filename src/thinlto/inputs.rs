@@ -12,6 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::module::{self, Module, Sort};
+use super::namesake::{Member, Namesake, Source};
 use super::script;
 use crate::invocation::lld::{Act, Element, Link, State};
 use crate::object::archive::{self, Place};
@@ -37,6 +38,8 @@ pub enum Piece<'a> {
         /// It is linked only where something needs it.
         lazy: bool,
     },
+    /// An archive that keeps its name: which, in [`Inputs::namesakes`].
+    Namesake(usize),
 }
 
 /// A member to be copied out of its archive before the thin link.
@@ -44,8 +47,10 @@ pub enum Piece<'a> {
 pub struct Extract {
     /// The archive.
     pub archive: PathBuf,
-    /// The member's bytes in it.
-    pub range: std::ops::Range<usize>,
+    /// The member's name.
+    pub member: OsString,
+    /// Its bytes.
+    pub bytes: Source,
     /// Where the copy goes.
     pub to: PathBuf,
 }
@@ -59,6 +64,8 @@ pub struct Inputs<'a> {
     pub modules: Vec<Module>,
     /// Members to be copied out first.
     pub extracts: Vec<Extract>,
+    /// Archives that keep their names.
+    pub namesakes: Vec<Namesake>,
 }
 
 /// The modules whose assembly opens files: their search paths, by the linker's names for them.
@@ -108,6 +115,11 @@ impl Inputs<'_> {
                 && let Some(new) = moved(Path::new(path))
             {
                 *path = new.into();
+            }
+        }
+        for namesake in &mut self.namesakes {
+            if let Some(path) = moved(&namesake.directory) {
+                namesake.directory = path;
             }
         }
         for extract in &mut self.extracts {
@@ -249,7 +261,9 @@ impl<'a> Looking<'a, '_> {
                         }
                         other => Sort::Other(other),
                     };
-                    let extract = Extract { archive: archive_path.to_owned(), range, to };
+                    let bytes = Source { file: archive_path.to_owned(), range: Some(range) };
+                    let member = base_name(member.name.as_os_str()).to_owned();
+                    let extract = Extract { archive: archive_path.to_owned(), member, bytes, to };
                     sorted.push((name, sort, Some(extract)));
                 }
             }
@@ -261,10 +275,7 @@ impl<'a> Looking<'a, '_> {
         self.archives += 1;
         let excluded = self.link.exclude_libs.iter();
         if excluded.clone().any(|name| name == "ALL" || name == base_name(path)) {
-            return Err(Trouble::StepAside(format!(
-                "--exclude-libs names the archive {}, which holds bitcode",
-                archive_path.display()
-            )));
+            return self.namesake(archive_path, sorted, state.whole_archive);
         }
         for (file, sort, extract) in sorted {
             match sort {
@@ -277,6 +288,59 @@ impl<'a> Looking<'a, '_> {
             }
             self.inputs.extracts.extend(extract);
         }
+        Ok(())
+    }
+
+    /// An archive whose name matters.
+    fn namesake(
+        &mut self,
+        archive: &Path,
+        sorted: Vec<(OsString, Sort, Option<Extract>)>,
+        whole: bool,
+    ) -> Result<(), Trouble> {
+        let directory = self.members.join((self.archives - 1).to_string());
+        // lld leaves out what is no object.
+        let objects = |sort: &Sort| matches!(sort, Sort::Bitcode(_) | Sort::Other(Kind::Elf));
+        let mut sizes = Vec::new();
+        let mut kept = Vec::new();
+        for (file, sort, extract) in sorted.into_iter().filter(|(_, sort, _)| objects(sort)) {
+            let name = match &extract {
+                Some(extract) => extract.member.clone(),
+                None => base_name(&file).to_owned(),
+            };
+            let bytes = extract
+                .map_or_else(|| Source { file: file.clone().into(), range: None }, |at| at.bytes);
+            let size = match &bytes.range {
+                Some(range) => range.len() as u64,
+                None => fs::metadata(&file).map_err(|error| unreadable(&file, &error))?.len(),
+            };
+            sizes.push((name.clone(), size));
+            kept.push((name, bytes, sort));
+        }
+        let names = Namesake::names(archive, &sizes);
+        let first_piece = self.inputs.pieces.len();
+        let mut members = Vec::new();
+        for ((name, bytes, sort), lld_s_name) in kept.into_iter().zip(names) {
+            let mut module = None;
+            if let Sort::Bitcode(mut found) = sort {
+                let to = directory.join(lld_s_name);
+                found.path = to.clone().into();
+                module = Some(self.inputs.modules.len());
+                self.module(*found, false)?;
+                self.inputs.extracts.push(Extract {
+                    archive: archive.to_owned(),
+                    member: name.clone(),
+                    bytes: bytes.clone(),
+                    to,
+                });
+            }
+            members.push(Member { name, bytes, module });
+        }
+        // The archive stands for its modules.
+        self.inputs.pieces.truncate(first_piece);
+        self.inputs.pieces.push(Piece::Namesake(self.inputs.namesakes.len()));
+        let original = archive.to_owned();
+        self.inputs.namesakes.push(Namesake { original, directory, whole, members });
         Ok(())
     }
 

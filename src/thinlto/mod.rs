@@ -4,6 +4,7 @@ pub mod back_end;
 pub mod inputs;
 pub mod module;
 pub mod names;
+pub mod namesake;
 pub mod native_link;
 pub mod script;
 pub mod thin_link;

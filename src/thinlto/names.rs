@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::inputs::Extract;
+use super::inputs::Inputs;
 
 /// Puts the modules' own names where lld speaks of their native objects.
 pub fn of_modules(text: &[u8], names: &[(PathBuf, &OsStr)]) -> Vec<u8> {
@@ -21,28 +21,31 @@ pub fn of_modules(text: &[u8], names: &[(PathBuf, &OsStr)]) -> Vec<u8> {
 }
 
 /// Puts an archive and its member's name, or the archive's alone, where a tool speaks of a member
-/// that was copied out.
-pub fn of_archives(text: &[u8], extracts: &[Extract], archive_alone: bool) -> Vec<u8> {
-    let members = extracts.first().and_then(|extract| extract.to.parent()?.parent());
+/// that was copied out, and the archive's name where it speaks of a namesake.
+pub fn of_archives(text: &[u8], inputs: &Inputs<'_>, archive_alone: bool) -> Vec<u8> {
+    let first = inputs.extracts.first().filter(|_| !text.is_empty());
+    let members = first.and_then(|extract| extract.to.parent()?.parent());
     let Some(members) = members else { return text.to_vec() };
-    let by_path: HashMap<&[u8], &Extract> = extracts
-        .iter()
-        .filter_map(|extract| {
-            Some((extract.to.strip_prefix(members).ok()?.as_os_str().as_bytes(), extract))
-        })
-        .collect();
-    let lengths: BTreeSet<usize> = by_path.keys().map(|path| path.len()).collect();
+    let below = |path: &Path| {
+        path.strip_prefix(members).ok().map(|path| path.as_os_str().as_bytes().to_vec())
+    };
+    let copies = inputs.extracts.iter().filter_map(|extract| {
+        let mut name = extract.archive.as_os_str().as_bytes().to_vec();
+        if !archive_alone {
+            name.extend([b"(", extract.member.as_bytes(), b")"].concat());
+        }
+        Some((below(&extract.to)?, name))
+    });
+    let namesakes = inputs.namesakes.iter().flat_map(|namesake| {
+        let original = namesake.original.as_os_str().as_bytes();
+        namesake.paths().filter_map(move |path| Some((below(&path)?, original.to_vec())))
+    });
+    let by_path: HashMap<Vec<u8>, Vec<u8>> = copies.chain(namesakes).collect();
+    let lengths: BTreeSet<usize> = by_path.keys().map(Vec::len).collect();
     replace_below(text, members, |after| {
         // The longest: a name may begin another.
         let mut lengths = lengths.iter().rev();
-        let (len, extract) =
-            lengths.find_map(|&len| Some((len, by_path.get(after.get(..len)?)?)))?;
-        let mut name = extract.archive.as_os_str().as_bytes().to_vec();
-        if !archive_alone {
-            let member = extract.to.file_name().unwrap_or_default().as_bytes();
-            name.extend([b"(", member, b")"].concat());
-        }
-        Some((name, len))
+        lengths.find_map(|&len| Some((by_path.get(after.get(..len)?)?.clone(), len)))
     })
 }
 
@@ -71,6 +74,8 @@ fn replace_below(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::thinlto::inputs::Extract;
+    use crate::thinlto::namesake::{Namesake, Source};
     use crate::thinlto::native_link::object_name;
 
     #[test]
@@ -89,14 +94,36 @@ mod tests {
     fn messages_speak_of_archives() {
         let extract = |archive: &str, to: &str| Extract {
             archive: archive.into(),
-            range: 0..1,
+            member: "x.o".into(),
+            bytes: Source { file: archive.into(), range: Some(0..1) },
             to: PathBuf::from(".out.thinshim/members").join(to),
         };
-        let extracts = [extract("lib/a.a", "0.0/x.o"), extract("b.a", "1.0/x.o")];
-        let said = b">>> .out.thinshim/members/1.0/x.o:(f)\n.out.thinshim/members/2.0/y.o x";
-        let told = of_archives(said, &extracts, false);
-        assert_eq!(told, b">>> b.a(x.o):(f)\n.out.thinshim/members/2.0/y.o x");
-        let told = of_archives(b" .out.thinshim/members/0.0/x.o:", &extracts, true);
+        let inputs = Inputs {
+            extracts: vec![
+                extract("lib/a.a", "0.0/x.o"),
+                extract("b.a", "1.0/x.o"),
+                extract("l/c.a", "2/c.a(x.o at 8)"),
+            ],
+            namesakes: vec![Namesake {
+                original: "l/c.a".into(),
+                directory: ".out.thinshim/members/2".into(),
+                whole: false,
+                members: Vec::new(),
+            }],
+            ..Inputs::default()
+        };
+        for (said, told) in [
+            ("1.0/x.o:(f) 2.0/y.o x", "b.a(x.o):(f) 2.0/y.o x"),
+            ("2/c.a(x.o at 8): odd", "l/c.a(x.o): odd"),
+            ("2/0/c.a(x.o):(f)", "l/c.a(x.o):(f)"),
+            ("2/c.a: no", "l/c.a: no"),
+        ] {
+            let said = format!(">>> .out.thinshim/members/{said}");
+            let told = format!(">>> {told}");
+            let heard = of_archives(said.as_bytes(), &inputs, false);
+            assert_eq!(String::from_utf8_lossy(&heard), told);
+        }
+        let told = of_archives(b" .out.thinshim/members/0.0/x.o:", &inputs, true);
         assert_eq!(told, b" lib/a.a:");
     }
 }

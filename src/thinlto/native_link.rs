@@ -40,6 +40,15 @@ pub fn args(
                 }
             }
             Piece::Native { path, lazy } => args.input(path, *lazy),
+            Piece::Namesake(index) => {
+                for made in inputs.namesakes[*index].for_native_link(natives) {
+                    if made.whole {
+                        args.whole(made.path.as_os_str());
+                    } else {
+                        args.input(made.path.as_os_str(), false);
+                    }
+                }
+            }
         }
     }
     if let Some(regular) = regular {

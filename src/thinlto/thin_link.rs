@@ -70,6 +70,9 @@ pub fn args(inputs: &Inputs<'_>, paths: &Paths, threads: Option<usize>) -> Vec<O
             Piece::Word(_) => {}
             Piece::Module { index, lazy } => args.input(&inputs.modules[*index].path, *lazy),
             Piece::Native { path, lazy } => args.input(path, *lazy),
+            Piece::Namesake(index) => {
+                args.input(inputs.namesakes[*index].for_thin_link().path.as_os_str(), false);
+            }
         }
     }
     let mut args = args.finish();
@@ -142,6 +145,13 @@ impl Arguments {
     pub(super) fn input(&mut self, path: &OsStr, lazy: bool) {
         self.lib(lazy);
         self.args.push(path.to_owned());
+    }
+
+    /// An archive of which all is linked, whatever the command line says here.
+    pub(super) fn whole(&mut self, path: &OsStr) {
+        self.lib(false);
+        self.args.extend(["--push-state".into(), "--whole-archive".into(), path.to_owned()]);
+        self.args.push("--pop-state".into());
     }
 
     pub(super) fn finish(mut self) -> Vec<OsString> {

@@ -135,6 +135,79 @@ fn native_and_bitcode_members_mixed() {
     }
 }
 
+/// What an archive defines is no longer the shared object's to export, and LTO knows it.
+#[test]
+fn excluded_archives() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        space.compile("-fPIC", &[MAIN, TWICE, ("x.c", NEXT.1), ("y/unused.c", "int unused;")]);
+        let long = "a_name_of_more_than_fifteen_bytes.o";
+        space.real(&format!("mv x.o {long}")).ok();
+        space.write(
+            "late.c",
+            "int printf(const char *, ...);\nint late(void) { return printf(\"\"); }",
+        );
+        space.real("clang -O2 -fPIC -c late.c").ok();
+        let exports =
+            |file: &str| space.real(&format!("llvm-nm -D --defined-only {file}")).ok().stdout;
+        for kind in KINDS {
+            let archive = format!("lib{kind}.a");
+            space.real(&format!("llvm-ar {kind} {archive} y/unused.o late.o {long} twice.o")).ok();
+            for (options, modules) in [
+                (format!("main.o --exclude-libs {archive} {archive}"), 3),
+                (format!("--exclude-libs=x.a,ALL main.o -L. -l:{archive}"), 3),
+                (format!("--exclude-libs ALL --whole-archive {archive} main.o"), 4),
+                (format!("--exclude-libs other.a main.o {archive}"), 3),
+            ] {
+                let args = format!("-shared -L/usr/lib/x86_64-linux-gnu {options} -lc");
+                assert_eq!(same_link(&space, &args), modules, "{args}");
+                assert_eq!(exports("recorded"), exports("distributed"), "{args}");
+                let names = |file| -> Vec<String> {
+                    exports(file)
+                        .lines()
+                        .filter_map(|line| line.split(' ').nth(2))
+                        .map(str::to_owned)
+                        .collect()
+                };
+                assert_eq!(names("recorded"), names("reference"), "{args}");
+                assert_eq!(
+                    names("recorded").contains(&"next".to_owned()),
+                    args.contains("other.a"),
+                    "{args}"
+                );
+            }
+            // A program exports nothing in any case; its constructors and lazy members stay.
+            same_link(&space, &program(&format!("--exclude-libs ALL main.o {archive}")));
+            assert_eq!(space.real("./recorded").ok().stdout, "43 3\n");
+            let args = format!("--exclude-libs ALL --export-dynamic main.o {archive}");
+            same_link(&space, &program(&args));
+            assert_eq!(same_link(&space, &format!("-r --exclude-libs ALL main.o {archive}")), 3);
+            space.is_clean();
+        }
+    }
+}
+
+/// Messages and side files speak of the user's archive.
+#[test]
+fn excluded_archives_keep_their_names() {
+    let space = TestSpace::new();
+    three(&space);
+    space.real("llvm-ar rcs libtwo.a twice.o").ok();
+    let args = program("--exclude-libs ALL main.o libtwo.a");
+    let outcome =
+        space.strict(&format!("ld.lld {args} -o out")).fails(1, &["undefined symbol: next"]);
+    assert!(!outcome.stderr.contains(".thinshim"), "{outcome}");
+    let options = "-Map=out.map --dependency-file=out.d --cref";
+    space.strict(&format!("ld.lld {args} next.o {options} -o out")).ok();
+    for (file, archive) in [("out.map", "libtwo.a(twice.o)"), ("out.d", "libtwo.a")] {
+        let text = space.text(file);
+        assert!(text.contains(archive) && !text.contains(".thinshim"), "{file}: {text}");
+    }
+    // Without a temporary place beside the output.
+    space.strict(&format!("ld.lld {args} next.o -o /dev/null")).ok();
+    space.is_clean();
+}
+
 #[test]
 fn a_broken_archive_is_named() {
     let space = TestSpace::new();
