@@ -10,6 +10,10 @@ use object::read::archive::ArchiveFile;
 /// An archive begins with it.
 const MAGIC: &[u8] = b"!<arch>\n";
 
+/// Bytes of a member's name, at most: what a path may have (`PATH_MAX` of linux/limits.h). Without
+/// a bound every header of an archive could stand for the whole of its table of names.
+const NAME_MAX: usize = 4096;
+
 /// A member of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
@@ -112,6 +116,9 @@ pub fn members(path: &Path, data: &[u8]) -> Result<Vec<Member>, String> {
     let mut members = Vec::new();
     for member in archive.members() {
         let member = member.map_err(|error| error.to_string())?;
+        if member.name().len() > NAME_MAX {
+            return Err(format!("a member's name has more than {NAME_MAX} bytes"));
+        }
         let name = PathBuf::from(OsStr::from_bytes(member.name()));
         let place = if member.is_thin() {
             // An absolute name stands for itself: `join` sees to it.
@@ -128,4 +135,30 @@ pub fn members(path: &Path, data: &[u8]) -> Result<Vec<Member>, String> {
         members.push(Member { name, place });
     }
     Ok(members)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A thin archive whose table of names holds one name, and one member of that name.
+    fn thin(name: &str) -> Vec<u8> {
+        let pad = if name.len().is_multiple_of(2) { "" } else { "\n" };
+        let table = format!("{name}/\n{pad}");
+        let member = |name: &str, size: usize| format!("{name:<16}{:<32}{size:<10}`\n", "0");
+        let mut archive = b"!<thin>\n".to_vec();
+        archive.extend(member("//", table.len()).bytes().chain(table.bytes()));
+        archive.extend(member("/0", 4).bytes());
+        archive
+    }
+
+    #[test]
+    fn names_are_paths() {
+        let path = Path::new("dir/a.a");
+        let listed = members(path, &thin("b.o")).unwrap();
+        assert_eq!(listed[0].place, Place::File("dir/b.o".into()));
+        assert!(members(path, &thin(&"n".repeat(NAME_MAX))).is_ok());
+        let error = members(path, &thin(&"n".repeat(NAME_MAX + 1))).unwrap_err();
+        assert!(error.contains("more than 4096 bytes"), "{error}");
+    }
 }

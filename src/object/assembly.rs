@@ -3,6 +3,10 @@
 //! The text is not assembled here, so a directive may be built out of a macro's arguments or an
 //! asm operand. Where that could be, the text is called unclear.
 
+/// Files that are told apart, at most: beyond, the text counts as unclear. Real assembly opens a
+/// handful, and each new one is compared with all before it.
+const NAMES_MAX: usize = 1024;
+
 /// A file that assembly opens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Name {
@@ -51,8 +55,13 @@ impl Opened {
     }
 
     fn add(&mut self, name: &Name) {
-        if !self.names.contains(name) {
+        if self.names.contains(name) {
+            return;
+        }
+        if self.names.len() < NAMES_MAX {
             self.names.push(name.clone());
+        } else {
+            self.unclear = true;
         }
     }
 
@@ -120,6 +129,15 @@ mod tests {
                 found.names.iter().map(|name| std::str::from_utf8(&name.name).unwrap()).collect();
             assert_eq!((told, found.unclear), (names, false), "{text}");
         }
+    }
+
+    #[test]
+    fn too_many_names_are_unclear() {
+        let line = |number| format!(".incbin \"{number}\"\n");
+        let text = |count| (0..count).map(line).collect::<Vec<_>>().concat();
+        assert!(!opened(&text(NAMES_MAX)).unclear);
+        let many = opened(&text(NAMES_MAX + 1));
+        assert!(many.unclear && many.names.len() == NAMES_MAX);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The LLVM bitstream container: blocks, abbreviations, records (LLVM's `BitCodeFormat` manual).
 //!
 //! Reads what it is asked for and skips the rest by the blocks' own lengths. Input is untrusted:
-//! every read is checked against the end, and no allocation is larger than the input that fills it.
+//! every read is checked against the end, and neither time nor memory grows faster than the input:
+//! a block reads nothing behind its own end, and what one bit can stand for is bounded.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -29,6 +30,8 @@ pub struct Malformed;
 
 const BLOCKINFO: u64 = 0;
 const NESTING_MAX: usize = 16;
+/// Abbreviations of a block, and encodings of an abbreviation. LLVM's writer comes to about 50.
+const ABBREVIATIONS_MAX: usize = 256;
 
 #[derive(Clone, Copy, Debug)]
 enum Encoding {
@@ -158,26 +161,31 @@ impl<'a> Walk<'a, '_> {
             return Err(Malformed);
         }
         if id == BLOCKINFO || self.visitor.block(parent, id) == Visit::Enter {
-            self.contents(id, width, end, depth)?;
+            let outer = std::mem::replace(&mut self.cursor.end, end);
+            self.contents(id, width, depth)?;
+            self.cursor.end = outer;
         }
         self.cursor.bit = end;
         Ok(())
     }
 
-    fn contents(&mut self, id: u64, width: u32, end: usize, depth: usize) -> Result<(), Malformed> {
+    fn contents(&mut self, id: u64, width: u32, depth: usize) -> Result<(), Malformed> {
         let mut abbreviations = self.info.get(&id).cloned().unwrap_or_default();
         let mut described = None; // the block that BLOCKINFO speaks of
-        while self.cursor.bit < end {
+        while self.cursor.bit < self.cursor.end {
             match self.cursor.fixed(width)? {
                 0 => return Ok(()),
                 1 => self.block(Some(id), depth + 1)?,
                 2 => {
                     let abbreviation = self.abbreviation()?;
-                    match described {
-                        Some(block) if id == BLOCKINFO => {
-                            self.info.entry(block).or_default().push(abbreviation);
-                        }
-                        _ => abbreviations.push(abbreviation),
+                    let list = match described {
+                        Some(block) if id == BLOCKINFO => self.info.entry(block).or_default(),
+                        _ => &mut abbreviations,
+                    };
+                    list.push(abbreviation);
+                    // Each block of the kind begins with a copy.
+                    if list.len() > ABBREVIATIONS_MAX {
+                        return Err(Malformed);
                     }
                 }
                 3 => {
@@ -212,6 +220,10 @@ impl<'a> Walk<'a, '_> {
 
     fn abbreviation(&mut self) -> Result<Abbreviation, Malformed> {
         let count = self.cursor.vbr(5)?;
+        // A record of literals alone takes no bits but its abbreviation's number.
+        if count > ABBREVIATIONS_MAX as u64 {
+            return Err(Malformed);
+        }
         let mut encodings = Vec::new();
         for _ in 0..count {
             let encoding = if self.cursor.fixed(1)? == 1 {
@@ -261,12 +273,14 @@ impl<'a> Walk<'a, '_> {
             match encoding {
                 Encoding::Array => {
                     let &element = rest.next().ok_or(Malformed)?;
-                    let count = self.cursor.vbr(6)?;
-                    // An element takes at least one bit unless its encoding is empty; the cap
-                    // keeps a lying count from growing the vector past the input.
-                    if count > (self.cursor.end - self.cursor.bit) as u64 {
+                    // Elements without bits could be any number; LLVM's reader refuses them, too.
+                    if matches!(
+                        element,
+                        Encoding::Literal(_) | Encoding::Fixed(0) | Encoding::Vbr(0)
+                    ) {
                         return Err(Malformed);
                     }
+                    let count = self.cursor.vbr(6)?;
                     for _ in 0..count {
                         let value = self.scalar(element)?;
                         self.operands.push(value);
@@ -283,5 +297,125 @@ impl<'a> Walk<'a, '_> {
             }
         }
         Ok(blob)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes a bitstream, bit by bit.
+    #[derive(Default)]
+    struct Bits(Vec<bool>);
+
+    impl Bits {
+        fn fixed(mut self, value: u64, width: u32) -> Self {
+            self.0.extend((0..width).map(|bit| value >> bit & 1 == 1));
+            self
+        }
+
+        /// In one chunk: small values alone.
+        fn vbr(self, value: u64, width: u32) -> Self {
+            assert!(value < 1 << (width - 1));
+            self.fixed(value, width)
+        }
+
+        /// A block that says how long it is, unless `words` says otherwise.
+        fn block(self, outer_width: u32, id: u64, words: Option<u64>, body: Self) -> Self {
+            let body = body.align();
+            let len = words.unwrap_or(body.0.len() as u64 / 32);
+            let mut block = self.fixed(1, outer_width).vbr(id, 8).vbr(3, 4).align().fixed(len, 32);
+            block.0.extend(body.0);
+            block
+        }
+
+        fn align(mut self) -> Self {
+            self.0.resize(self.0.len().next_multiple_of(32), false);
+            self
+        }
+
+        fn stream(self) -> Vec<u8> {
+            let mut bytes = b"BC\xC0\xDE".to_vec();
+            let byte =
+                |bits: &[bool]| bits.iter().rev().fold(0, |byte, &bit| byte << 1 | u8::from(bit));
+            bytes.extend(self.align().0.chunks(8).map(byte));
+            bytes
+        }
+    }
+
+    /// Everything is entered; counts what is delivered.
+    #[derive(Default)]
+    struct Count {
+        records: usize,
+        operands: usize,
+    }
+
+    impl Visitor for Count {
+        fn block(&mut self, _parent: Option<u64>, _id: u64) -> Visit {
+            Visit::Enter
+        }
+
+        fn record(&mut self, _block: u64, _code: u64, operands: &[u64], _blob: &[u8]) -> bool {
+            self.records += 1;
+            self.operands += operands.len();
+            true
+        }
+    }
+
+    fn count(bits: Bits) -> (Result<(), Malformed>, Count) {
+        let mut count = Count::default();
+        (walk(&bits.stream(), &mut count), count)
+    }
+
+    /// An unabbreviated record of three operands, at an abbreviation width of 3.
+    fn record(bits: Bits) -> Bits {
+        bits.fixed(3, 3).vbr(1, 6).vbr(3, 6).vbr(7, 6).vbr(8, 6).vbr(9, 6)
+    }
+
+    #[test]
+    fn records_are_delivered() {
+        let body = record(record(Bits::default())).fixed(0, 3);
+        let (result, count) = count(Bits::default().block(2, 8, None, body));
+        assert_eq!((result, count.records, count.operands), (Ok(()), 2, 6));
+    }
+
+    #[test]
+    fn a_block_reads_nothing_behind_its_end() {
+        // It claims one word, and its record takes two: the second is the next one's.
+        let inner = record(Bits::default()).fixed(0, 3);
+        let body = Bits::default().block(3, 9, Some(1), inner);
+        let (result, count) = count(Bits::default().block(2, 8, None, body));
+        assert_eq!((result, count.records), (Err(Malformed), 0));
+    }
+
+    /// An abbreviation of an array of `element` (its encoding's bits), and a record of it.
+    fn array(element: impl Fn(Bits) -> Bits) -> Bits {
+        let definition =
+            Bits::default().fixed(2, 3).vbr(3, 5).fixed(1, 1).vbr(1, 8).fixed(0, 1).fixed(3, 3);
+        let body = element(definition).fixed(4, 3).vbr(31, 6).align().fixed(0, 3);
+        Bits::default().block(2, 8, None, body)
+    }
+
+    #[test]
+    fn elements_of_an_array_take_bits() {
+        let fixed = |width| move |bits: Bits| bits.fixed(0, 1).fixed(1, 3).vbr(width, 5);
+        let (result, one_bit) = count(array(fixed(1)));
+        assert_eq!((result, one_bit.operands), (Ok(()), 31));
+        assert_eq!(count(array(fixed(0))).0, Err(Malformed));
+        assert_eq!(count(array(|bits| bits.fixed(1, 1).vbr(5, 8))).0, Err(Malformed));
+    }
+
+    #[test]
+    fn abbreviations_are_bounded() {
+        let abbreviation = |bits: Bits| bits.fixed(2, 3).vbr(1, 5).fixed(1, 1).vbr(1, 8);
+        for (number, expected) in
+            [(ABBREVIATIONS_MAX, Ok(())), (ABBREVIATIONS_MAX + 1, Err(Malformed))]
+        {
+            let body = (0..number).fold(Bits::default(), |bits, _| abbreviation(bits)).fixed(0, 3);
+            assert_eq!(count(Bits::default().block(2, 8, None, body)).0, expected, "{number}");
+        }
+        // A count of 289 in two chunks.
+        let long = Bits::default().fixed(2, 3).fixed(0b1_0001, 5).fixed(0b1_0010, 5).fixed(1, 5);
+        assert_eq!(count(Bits::default().block(2, 8, None, long)).0, Err(Malformed));
     }
 }
