@@ -47,7 +47,7 @@ Environment:
   THINSHIM_CLANG=PATH     the back ends' clang (default: the one beside the real ld.lld)
   THINSHIM_WARM=off       start a clang anew for each back end, instead of forking one
   THINSHIM_CACHE=on|read|off
-                          the cache of back ends: used, only read, left alone
+                          the cache of back ends and links: used, only read, left alone
   THINSHIM_CACHE_DIR=DIR  where it is (default: thinshim in $XDG_CACHE_HOME or ~/.cache)
   THINSHIM_CACHE_SIZE=BYTES
                           its size, at most (default 10G)

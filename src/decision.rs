@@ -22,8 +22,8 @@ use crate::workdir::WorkDir;
 pub enum Decision<'a> {
     /// There is no ThinLTO in it.
     PassThrough,
-    /// lld alone costs less: output and number of modules.
-    Small(PathBuf, usize),
+    /// lld alone costs less.
+    Small(&'a Link, Inputs<'a>),
     /// In-process ThinLTO does it: output and reason.
     Fallback(PathBuf, String),
     /// Three steps.
@@ -118,7 +118,7 @@ pub fn decide<'a>(
     }
     let bytes: u64 = inputs.modules.iter().map(|module| module.size).sum();
     if bytes <= settings.small {
-        return Ok(Decision::Small(link.output.clone(), inputs.modules.len()));
+        return Ok(Decision::Small(link, inputs));
     }
     let Some(clang) = clang_of(linker, settings) else {
         return fallback(format!("there is no clang beside {}", linker.display()));

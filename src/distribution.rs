@@ -2,7 +2,7 @@
 
 use crate::Failure;
 use crate::cache::settings::Mode;
-use crate::cache::{Cache, Start};
+use crate::cache::{Cache, CachedLink, Outcome, Start, link};
 use crate::decision::Prepared;
 use crate::invocation::lld::Side;
 use crate::jobserver::Pool;
@@ -75,6 +75,8 @@ pub struct Distribution<'a> {
     signals: &'a Signals,
     // Before the directory that it writes to.
     cache: Option<Cache>,
+    /// Where the output is kept.
+    cached_link: Option<CachedLink>,
     work: WorkDir,
     paths: Paths,
     pool: Pool,
@@ -87,6 +89,8 @@ pub struct Distribution<'a> {
     patchable_sections: usize,
     /// What the thin link said: the native link says most of it again.
     thin_said: Vec<u8>,
+    /// All that was passed on of what tools said.
+    said: Vec<u8>,
 }
 
 impl<'a> Distribution<'a> {
@@ -129,6 +133,7 @@ impl<'a> Distribution<'a> {
         let compiler = Compiler::new(&prepared.clang, modules, warm, signals);
         Ok(Distribution {
             cache: None,
+            cached_link: None,
             linker,
             settings,
             signals,
@@ -145,9 +150,24 @@ impl<'a> Distribution<'a> {
             natives: vec![None; modules],
             patchable_sections: 0,
             thin_said: Vec::new(),
+            said: Vec::new(),
             work,
             prepared,
         })
+    }
+
+    /// Lets the link's output be kept in the cache, or the report say why it is not.
+    pub fn keep_output_in(&mut self, cached: Result<CachedLink, Option<&'static str>>) {
+        match cached {
+            Ok(mut cached) => {
+                if let Some(damaged) = cached.damaged.take() {
+                    self.progress.say(format!("thinshim: warning: {damaged}\n").as_bytes());
+                    self.report.cache_damaged += 1;
+                }
+                self.cached_link = Some(cached);
+            }
+            Err(reason) => self.report.link_not_cached = reason,
+        }
     }
 
     /// Goes all the way.
@@ -199,7 +219,20 @@ impl<'a> Distribution<'a> {
         for warning in &outcome.warnings {
             self.progress.say(format!("thinshim: warning: {warning}\n").as_bytes());
         }
+        if let Some(cached) = self.cached_link.take() {
+            self.report.link_not_cached = self.keep_output(cached, &outcome).err();
+        }
         self.report.take(outcome);
+    }
+
+    fn keep_output(&self, mut cached: CachedLink, outcome: &Outcome) -> Result<(), &'static str> {
+        if !outcome.not_cached.is_empty() {
+            return Err("a back end of it is not cached");
+        }
+        if link::names(&self.said, self.work.path()) {
+            return Err("what it said names its private directory");
+        }
+        cached.keep(&self.said, outcome.brought.as_ref())
     }
 
     fn fail(&self, step: &str, error: &dyn std::fmt::Display) -> Failure {
@@ -298,10 +331,16 @@ impl<'a> Distribution<'a> {
         let inputs = &self.prepared.inputs;
         let cache = self.cache.as_ref();
         let mut hits = 0;
+        let all_said = &mut self.said;
+        let mut say = |progress: &mut Progress, said: &[u8]| {
+            let said = names::of_archives(said, inputs, false);
+            progress.say(&said);
+            all_said.extend_from_slice(&said);
+        };
         let mut hear = |event: schedule::Event| {
             let ended = match event {
                 schedule::Event::Hit(_, hit) => {
-                    progress.say(&names::of_archives(&hit.said, inputs, false));
+                    say(progress, &hit.said);
                     patchable += hit.native.patchable_sections;
                     hits += 1;
                     done += 1;
@@ -312,7 +351,7 @@ impl<'a> Distribution<'a> {
             };
             let job = &jobs[ended.job];
             log::debug!("back end of {}: {:.3} s", job.module.display(), ended.seconds);
-            progress.say(&names::of_archives(&ended.said, inputs, false));
+            say(progress, &ended.said);
             done += 1;
             progress.count(done, jobs.len());
             let found = if ended.status.success() {
@@ -447,8 +486,10 @@ impl<'a> Distribution<'a> {
         let said = names::of_modules(&ended.said, &names);
         let said = self.with_archive_names(&said, false);
         let unsaid = unsaid(&self.with_archive_names(&self.thin_said, false), &said);
-        self.progress.say(&unsaid);
-        self.progress.say(&said);
+        for said in [unsaid, said] {
+            self.progress.say(&said);
+            self.said.extend_from_slice(&said);
+        }
         if let Some(signal) = ended.interrupted {
             return Ok(Stop::Interrupted(signal));
         }

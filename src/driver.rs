@@ -4,14 +4,22 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::Failure;
+use crate::back_end_call;
+use crate::cache::CachedLink;
+use crate::cache::link::Tools;
+use crate::cache::link_key::Action;
+use crate::cache::settings::Mode;
 use crate::decision::{self, Decision, Prepared};
 use crate::dispatch::{self, Tool};
 use crate::distribution::{Distribution, Step};
+use crate::invocation::lld::Link;
 use crate::jobserver::Pool;
 use crate::linker;
 use crate::report::Report;
 use crate::settings::Settings;
+use crate::sys::child;
 use crate::sys::signals::Signals;
+use crate::thinlto::inputs::Inputs;
 
 /// Does the link that `call` asks for.
 ///
@@ -24,15 +32,80 @@ pub fn run(call: &Tool) -> Result<ExitCode, Failure> {
     let parsed = decision::parse(words);
     match decision::decide(&linker, parsed.as_ref(), &settings)? {
         Decision::PassThrough => Err(linker::become_it(call, &linker)),
-        Decision::Small(output, modules) => {
-            report(&Report { output, modules, small: true, ..Report::default() })?;
-            Err(linker::become_single(call, &linker))
-        }
+        Decision::Small(link, inputs) => small(call, &linker, link, &inputs, &settings),
         Decision::Fallback(output, reason) => {
             leave_in_process(call, &linker, output, reason, &settings)
         }
         Decision::Distribute(prepared) => distribute(&linker, *prepared, &settings),
     }
+}
+
+/// A link that lld alone does for less than three steps cost, unless its output is there.
+fn small(
+    call: &Tool,
+    linker: &Path,
+    link: &Link,
+    inputs: &Inputs<'_>,
+    settings: &Settings,
+) -> Result<ExitCode, Failure> {
+    let mut told = Report {
+        output: link.output.clone(),
+        modules: inputs.modules.len(),
+        small: true,
+        ..Report::default()
+    };
+    let action = Action { link, inputs, options: &[] };
+    let cached = cached_link(settings, Tools { linker, clang: None }, &action);
+    let Ok(mut cached) = cached.map_err(|reason| told.link_not_cached = reason) else {
+        report(&told)?;
+        return Err(linker::become_single(call, linker));
+    };
+    if let Some(said) = cached.fetch() {
+        return from_cache(told, &said);
+    }
+    if let Some(damaged) = cached.damaged.take() {
+        eprintln!("thinshim: warning: {damaged}");
+        told.cache_damaged = 1;
+    }
+    if !cached.is_writable() {
+        report(&told)?;
+        return Err(linker::become_single(call, linker));
+    }
+    let ended = linker::run_single(call, linker)?;
+    back_end_call::say(&ended.said);
+    if let Some(signal) = ended.interrupted {
+        return Ok(child::end_by(signal));
+    }
+    if ended.status.success() {
+        told.link_not_cached = cached.keep(&ended.said, None).err();
+        report(&told)?;
+    }
+    Ok(child::end_as(ended.status))
+}
+
+/// The link as the cache knows it, or why that has no part in it: no reason where nobody wants
+/// one.
+fn cached_link(
+    settings: &Settings,
+    tools: Tools<'_>,
+    action: &Action<'_>,
+) -> Result<CachedLink, Option<&'static str>> {
+    let cache = settings.cache.as_ref().filter(|cache| cache.mode != Mode::Off);
+    match cache {
+        // Who keeps the files of a link wants it done.
+        Some(cache) if settings.keep.is_none() => {
+            CachedLink::open(cache, tools, action).map_err(Some)
+        }
+        _ => Err(None),
+    }
+}
+
+/// Ends a link whose output came out of the cache.
+fn from_cache(told: Report, said: &[u8]) -> Result<ExitCode, Failure> {
+    log::debug!("{}: from the cache", told.output.display());
+    back_end_call::say(said);
+    report(&Report { link_hit: true, ..told })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Leaves a link to in-process ThinLTO, for a reason.
@@ -114,8 +187,19 @@ fn distribute(
     prepared: Prepared<'_>,
     settings: &Settings,
 ) -> Result<ExitCode, Failure> {
+    let Prepared { link, inputs, options, clang } = &prepared;
+    let tools = Tools { linker, clang: Some(clang) };
+    let mut cached = cached_link(settings, tools, &Action { link, inputs, options });
+    if let Ok(cached) = &mut cached
+        && let Some(said) = cached.fetch()
+    {
+        let output = link.output.clone();
+        let modules = inputs.modules.len();
+        return from_cache(Report { output, modules, ..Report::default() }, &said);
+    }
     let signals = Signals::hold().map_err(|error| own("signals", &error))?;
     let mut distribution = Distribution::new(linker, prepared, settings, &signals)?;
+    distribution.keep_output_in(cached);
     let stop = distribution.all_steps()?;
     // The directory and the tokens go back before this process does.
     drop(distribution);

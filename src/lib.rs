@@ -19,7 +19,7 @@
 //! | [`plan`] | what a link runs, as a value that can be printed |
 //! | [`schedule`] | the event loop: children, tokens, signals |
 //! | [`linker`] | the real linker, alone, and its threads |
-//! | [`cache`] | native objects of before: keys, entries, the thread that does it |
+//! | [`cache`] | native objects and outputs of before: keys, entries, the thread that does it |
 //! | [`thinlto`] | inputs, and the command lines of the three steps |
 //! | [`warm`] | compilers that have loaded once and fork for each job |
 //! | [`workdir`] | a link's private directory |

@@ -34,6 +34,16 @@ pub fn become_single(call: &Tool, linker: &Path) -> Failure {
     failure(linker, &command(call, linker, &[threads_option(1)]).exec())
 }
 
+/// As [`become_single`], for who wants to hear how it ended.
+///
+/// # Errors
+/// Where the linker cannot be run.
+pub fn run_single(call: &Tool, linker: &Path) -> Result<step::Ended, Failure> {
+    let signals = Signals::hold().map_err(|error| failure(linker, &error))?;
+    step::run(&mut command(call, linker, &[threads_option(1)]), &signals)
+        .map_err(|error| failure(linker, &error))
+}
+
 /// Does the link in-process, on the tokens that are free.
 ///
 /// # Errors

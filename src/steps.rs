@@ -94,7 +94,7 @@ pub fn thin_link(to: &Files<'_>, link: Vec<OsString>) -> Result<ExitCode, Failur
             }
             write(to.list, b"").map(|()| ExitCode::SUCCESS)
         }
-        Decision::Small(output, _) => Err(no_small(&output)),
+        Decision::Small(link, _) => Err(no_small(&link.output)),
         Decision::Fallback(output, reason) => {
             driver::allow_in_process(&output, &reason, &settings)?;
             if let Parsed::Link(link) = &parsed {
@@ -309,7 +309,7 @@ pub fn native_link(from: &Files<'_>, link: Vec<OsString>) -> Result<ExitCode, Fa
         |output, reason| driver::leave_in_process(&call, &linker, output, reason, &settings);
     match decision::decide(&linker, parsed.as_ref(), &settings)? {
         Decision::PassThrough => Err(linker::become_it(&call, &linker)),
-        Decision::Small(output, _) => Err(no_small(&output)),
+        Decision::Small(link, _) => Err(no_small(&link.output)),
         Decision::Fallback(output, reason) => in_process(output, reason),
         Decision::Distribute(prepared) if list == IN_PROCESS => {
             let reason = "its thin link had left it to in-process ThinLTO".to_owned();

@@ -30,7 +30,7 @@ pub struct Item {
 pub fn items(store: &Store) -> Vec<Item> {
     let mut items = Vec::new();
     let mut directories: Vec<PathBuf> =
-        ["objects", "outputs", "tools"].map(|name| store.root().join(name)).to_vec();
+        ["objects", "links", "outputs", "tools"].map(|name| store.root().join(name)).to_vec();
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok) {
             let Ok(meta) = entry.metadata() else { continue };
@@ -114,7 +114,7 @@ fn evict(store: &Store, limit: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::cache::digest::Digest;
-    use crate::cache::store::Found;
+    use crate::cache::store::{Found, Shelf};
     use std::fs::FileTimes;
     use std::time::Duration;
 
@@ -135,7 +135,7 @@ mod tests {
         assert!(keys.iter().all(hit), "20 of 2 blocks fit");
         for (at, key) in keys.iter().enumerate() {
             let name = key.to_string();
-            let path = store.objects().join(&name[..2]).join(&name[2..]);
+            let path = store.shelf(Shelf::Objects).join(&name[..2]).join(&name[2..]);
             // The first is the one last used.
             let age = Duration::from_secs(if at == 0 { 100 } else { 10_000 - at as u64 });
             let times = FileTimes::new().set_modified(SystemTime::now() - age);

@@ -10,12 +10,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::digest::Digest;
 use super::files::{self, Files};
 use super::history::{Fate, History, Line};
 use super::key::{Action, Key, Keys};
 use super::settings::{Mode, Settings};
 use super::store::{Found, Store};
 use super::{bound, environment, identity};
+use crate::object::assembly::Opened;
 use crate::object::elf::Native;
 use crate::thinlto::back_end::{self, BackEnd};
 
@@ -28,6 +30,15 @@ pub struct Hit {
     pub native: Native,
 }
 
+/// What the modules of a link bring in besides themselves.
+#[derive(Clone, Debug, Default)]
+pub struct Brought {
+    /// The names that their assembly opens.
+    pub opened: Opened,
+    /// The files that were found by those names or named by options, as they were then.
+    pub files: Vec<(OsString, Digest)>,
+}
+
 /// What the cache did for a link.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
@@ -37,6 +48,8 @@ pub struct Outcome {
     pub stored: usize,
     /// Back ends that were not cached, by reason.
     pub not_cached: BTreeMap<String, usize>,
+    /// What the link's modules bring in besides themselves; `None` where not all were looked at.
+    pub brought: Option<Brought>,
     /// What the user should know.
     pub warnings: Vec<String>,
 }
@@ -256,6 +269,17 @@ impl Desk {
         }
     }
 
+    /// Finds out what the modules bring in, for who wants to keep the link's output.
+    pub fn sum_up(&mut self) {
+        let jobs = Arc::clone(&self.jobs);
+        let mut opened = Opened::default();
+        for job in jobs.iter() {
+            let Ok(facts) = self.keys.files.module(&job.module) else { return };
+            facts.add_to(&mut opened);
+        }
+        self.outcome.brought = Some(Brought { opened, files: self.keys.files.all_plain() });
+    }
+
     /// Writes down what the next link of this output is to know.
     pub fn remember(&mut self) {
         if !self.store.is_writable() || self.broken {
@@ -264,7 +288,7 @@ impl Desk {
         let memo = files::output_file(self.store.root(), &self.output, "files");
         match self.keys.files.to_memo() {
             Some(text) => self.write(&memo, text.as_bytes()),
-            None => touch(&memo),
+            None => files::touch(&memo),
         }
         let path = files::output_file(self.store.root(), &self.output, "history");
         let before = fs::read(&path).ok().and_then(|bytes| History::from_bytes(&bytes));
@@ -289,11 +313,6 @@ impl Desk {
         });
         self.write(&path, &history.to_bytes());
     }
-}
-
-fn touch(path: &Path) {
-    let now = fs::FileTimes::new().set_modified(std::time::SystemTime::now());
-    let _ = fs::File::open(path).and_then(|file| file.set_times(now));
 }
 
 fn cannot_write(directory: &Path, error: &io::Error) -> String {

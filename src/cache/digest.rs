@@ -73,8 +73,18 @@ impl Parts {
 
     /// Adds a part.
     pub fn add(&mut self, part: &[u8]) {
-        self.0.update(&(part.len() as u64).to_le_bytes());
-        self.0.update(part);
+        self.begin(part.len() as u64);
+        self.more(part);
+    }
+
+    /// Begins a part of so many bytes, which [`Parts::more`] brings.
+    pub fn begin(&mut self, len: u64) {
+        self.0.update(&len.to_le_bytes());
+    }
+
+    /// The next bytes of a part that was begun.
+    pub fn more(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
     }
 
     /// The digest of all parts.

@@ -27,6 +27,18 @@ pub struct Facts {
     pub module_opens: Opened,
     /// What assembly in its functions opens.
     pub functions_open: Opened,
+    /// The module may name libraries for the linker to look for.
+    pub libraries: bool,
+}
+
+impl Facts {
+    /// Adds what the module opens, anywhere in it. One that may name libraries opens what cannot
+    /// be told.
+    pub fn add_to(&self, opened: &mut Opened) {
+        opened.extend(&self.module_opens);
+        opened.extend(&self.functions_open);
+        opened.unclear |= self.libraries;
+    }
 }
 
 /// How a file is looked at.
@@ -47,7 +59,7 @@ pub struct Files {
     is_new: bool,
 }
 
-const HEADER: &str = "thinshim files 1";
+const HEADER: &str = "thinshim files 2";
 
 impl Files {
     /// The files that the memo at `path` remembers; none where it cannot be read.
@@ -88,6 +100,22 @@ impl Files {
         self.look(Sort::Plain, path)
     }
 
+    /// The digest of a file that was looked at.
+    pub fn known(&self, path: &OsStr) -> Option<Digest> {
+        Some(self.seen.get(&(Sort::Plain, path.to_owned()))?.digest)
+    }
+
+    /// All files that were looked at, modules aside.
+    pub fn all_plain(&self) -> Vec<(OsString, Digest)> {
+        let plain = self.seen.iter().filter(|((sort, _), _)| *sort == Sort::Plain);
+        plain.map(|((_, path), facts)| (path.clone(), facts.digest)).collect()
+    }
+
+    /// Whether any file that was looked at may be another by now.
+    pub fn have_changed(&self) -> bool {
+        self.seen.iter().any(|((sort, path), facts)| is_another(&[*sort], path, facts))
+    }
+
     fn look(&mut self, sort: Sort, path: &OsStr) -> io::Result<Arc<Facts>> {
         if let Some(facts) = self.seen.get(&(sort, path.to_owned())) {
             return Ok(Arc::clone(facts));
@@ -112,13 +140,17 @@ impl Files {
 
 /// Whether the file at `path` may be another than when its facts were found.
 pub fn has_changed(path: &OsStr, facts: &Facts) -> bool {
+    is_another(&[Sort::Module, Sort::Plain], path, facts)
+}
+
+fn is_another(sorts: &[Sort], path: &OsStr, facts: &Facts) -> bool {
     let Ok(meta) = fs::metadata(path) else { return true };
     if Signature::of(&meta) != facts.signature {
         return true;
     }
     // Two changes in one tick look like one.
     !facts.settled
-        && [Sort::Module, Sort::Plain].into_iter().all(|sort| {
+        && sorts.iter().all(|&sort| {
             read(sort, path, SystemTime::now()).ok().map(|now| now.digest) != Some(facts.digest)
         })
 }
@@ -135,8 +167,10 @@ fn read(sort: Sort, path: &OsStr, now: SystemTime) -> io::Result<Facts> {
         digest: Digest::of(&data),
         module_opens: Opened::default(),
         functions_open: Opened::default(),
+        libraries: false,
     };
     if sort == Sort::Module {
+        facts.libraries = true;
         let parsed = wrapper::split(&data).and_then(|parts| {
             facts.digest = Digest::of(parts.bitcode);
             module::facts(parts.bitcode, true).ok()
@@ -145,6 +179,7 @@ fn read(sort: Sort, path: &OsStr, now: SystemTime) -> io::Result<Facts> {
             Some(parsed) => {
                 facts.module_opens = parsed.module_opens;
                 facts.functions_open = parsed.functions_open;
+                facts.libraries = !parsed.no_libraries;
             }
             None => facts.module_opens.unclear = true,
         }
@@ -158,6 +193,9 @@ fn to_line(sort: Sort, facts: &Facts, to: &mut String) {
         Sort::Plain => 'p',
     };
     let _ = write!(to, "{sort} {} {}", facts.signature.to_words(), facts.digest);
+    if facts.libraries {
+        to.push_str(" l");
+    }
     for (place, opened) in [('m', &facts.module_opens), ('f', &facts.functions_open)] {
         if opened.unclear {
             let _ = write!(to, " {place}?");
@@ -185,8 +223,13 @@ fn from_line(line: &str) -> Option<(Sort, Facts)> {
         digest: Digest::from_hex(words.next()?)?,
         module_opens: Opened::default(),
         functions_open: Opened::default(),
+        libraries: false,
     };
     for word in words {
+        if word == "l" {
+            facts.libraries = true;
+            continue;
+        }
         let mut bytes = word.bytes();
         let opened = match bytes.next()? {
             b'm' => &mut facts.module_opens,
@@ -220,6 +263,12 @@ pub fn output_file(root: &Path, output: &Path, suffix: &str) -> PathBuf {
     root.join("outputs").join(format!("{digest}.{suffix}"))
 }
 
+/// Lets a memo that says nothing new count as used.
+pub fn touch(memo: &Path) {
+    let now = fs::FileTimes::new().set_modified(SystemTime::now());
+    let _ = File::open(memo).and_then(|file| file.set_times(now));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,6 +286,7 @@ mod tests {
         facts.functions_open.names =
             names.map(|(name, assembly)| Name { name: name.into(), assembly }).to_vec();
         facts.module_opens.unclear = true;
+        facts.libraries = true;
         let mut line = String::new();
         to_line(Sort::Module, &facts, &mut line);
         assert_eq!(from_line(line.trim_end()), Some((Sort::Module, facts)));

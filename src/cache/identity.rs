@@ -12,6 +12,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::SystemTime;
@@ -32,18 +33,32 @@ pub type Memo = (PathBuf, String);
 /// # Errors
 /// Why it cannot be told.
 pub fn of(program: &Path, memo: &Path) -> Result<(Digest, Option<Memo>), Unknown> {
-    let loader = ["LD_LIBRARY_PATH", "LD_PRELOAD", "LD_AUDIT", "GLIBC_TUNABLES"]
-        .map(|name| env::var_os(name).unwrap_or_default());
-    with_loader(program, memo, &loader)
+    with_loader(program, None, memo, &loader())
+}
+
+/// As [`of`], for the linker at `program`: lld is what it is called.
+///
+/// # Errors
+/// Why it cannot be told.
+pub fn of_linker(program: &Path, memo: &Path) -> Result<(Digest, Option<Memo>), Unknown> {
+    with_loader(program, Some("ld.lld"), memo, &loader())
+        .map_err(|_| "which linker it is cannot be told")
+}
+
+fn loader() -> [OsString; 4] {
+    ["LD_LIBRARY_PATH", "LD_PRELOAD", "LD_AUDIT", "GLIBC_TUNABLES"]
+        .map(|name| env::var_os(name).unwrap_or_default())
 }
 
 fn with_loader(
     program: &Path,
+    called: Option<&str>,
     memo: &Path,
     loader: &[OsString; 4],
 ) -> Result<(Digest, Option<Memo>), Unknown> {
     const UNREADABLE: Unknown = "the compiler cannot be read";
     let program = fs::canonicalize(program).map_err(|_| UNREADABLE)?;
+    let called = called.map_or(program.as_os_str(), OsStr::new).to_owned();
     let mut name = Parts::new().with(program.as_os_str().as_bytes());
     for value in loader {
         name.add(value.as_bytes());
@@ -61,7 +76,7 @@ fn with_loader(
     drop(head);
     let mut files = libraries(&program).map_err(|_| "the compiler's libraries cannot be told")?;
     files.insert(program.clone());
-    let version = said(Command::new(&program).arg("--version"))
+    let version = said(Command::new(&program).arg0(&called).arg("--version"))
         .map_err(|_| "the compiler does not tell its version")?;
     let mut configurations = BTreeSet::new();
     for line in version.split(|&byte| byte == b'\n') {
@@ -210,7 +225,7 @@ mod tests {
     fn what_is_remembered_holds_while_nothing_changes() {
         let space = tempfile::tempdir().expect("a directory");
         // Cargo gives tests a library path that it has just written to.
-        let cat = || with_loader(Path::new("/bin/cat"), space.path(), &Default::default());
+        let cat = || with_loader(Path::new("/bin/cat"), None, space.path(), &Default::default());
         let (digest, memo) = cat().expect("a program");
         let (path, text) = memo.expect("/bin/cat is not new");
         assert_eq!(remembered(text.as_bytes()), Some(digest));

@@ -205,6 +205,14 @@ impl Keys {
         Ok(())
     }
 
+    /// The digest of options and of what stands in the files that they name.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn options_digest(&mut self, words: &[OsString]) -> Result<Digest, &'static str> {
+        self.options(words).map(|options| options.digest)
+    }
+
     fn options(&mut self, words: &[OsString]) -> Result<Options, &'static str> {
         if let Some(options) = self.options.get(words) {
             return Ok(options.clone());
@@ -250,7 +258,7 @@ impl Keys {
 
 /// The parts of an option that could name a file: the word, and what follows each `=` and `,`.
 /// Which options really name one, clang alone knows; one too many costs a digest.
-fn possible_files(word: &OsStr) -> Vec<OsString> {
+pub(super) fn possible_files(word: &OsStr) -> Vec<OsString> {
     let text = word.as_bytes();
     let whole = (!text.starts_with(b"-")).then_some(text);
     let after = text

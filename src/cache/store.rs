@@ -1,6 +1,6 @@
-//! Entries on disk: native objects by their key, with what the compiler said.
+//! Entries on disk: native objects and outputs of links by their key, with what the tools said.
 //!
-//! An entry is one file: the object, what clang said on stderr, and a trailer with the lengths of
+//! An entry is one file: the object, what was said on stderr, and a trailer with the lengths of
 //! both and a digest of all of it and the key. It appears by rename, so it is there whole or not
 //! at all, and is looked at whole on every hit: a bit that flipped is a miss.
 //!
@@ -10,8 +10,8 @@
 //! notices.
 
 use std::fs::{self, File, FileTimes, Permissions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -24,6 +24,42 @@ const TRAILER: usize = 8 + 8 + 32 + 8;
 const USE_STEP: Duration = Duration::from_secs(600);
 /// A temporary file this old belongs to nobody who lives.
 const ABANDONED: Duration = Duration::from_secs(3600);
+
+/// An output of a link is copied in pieces of this size: it may be larger than what memory has
+/// room for, and what was just digested is still near.
+const PIECE: usize = 256 << 10;
+
+/// What entries hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shelf {
+    /// Native objects of back ends.
+    Objects,
+    /// Outputs of links.
+    Links,
+}
+
+impl Shelf {
+    /// All of them.
+    pub const ALL: [Shelf; 2] = [Shelf::Objects, Shelf::Links];
+
+    fn name(self) -> &'static str {
+        match self {
+            Shelf::Objects => "objects",
+            Shelf::Links => "links",
+        }
+    }
+}
+
+/// What became of a copy.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Copied {
+    /// It is there; this was said when it was made.
+    Hit(Vec<u8>),
+    /// There is no entry.
+    Absent,
+    /// The entry is not what was stored.
+    Damaged,
+}
 
 /// A cache directory.
 #[derive(Clone, Debug)]
@@ -85,7 +121,7 @@ impl Store {
         // Another layout gets another name: old and new versions live side by side.
         let root = directory.join("v1");
         if writable && !root.join("tmp").is_dir() {
-            for name in ["objects", "outputs", "tools", "tmp"] {
+            for name in ["objects", "links", "outputs", "tools", "tmp"] {
                 fs::create_dir_all(root.join(name))?;
             }
             // https://bford.info/cachedir: backups leave it out.
@@ -106,8 +142,8 @@ impl Store {
     }
 
     /// Where entries are.
-    pub fn objects(&self) -> PathBuf {
-        self.root.join("objects")
+    pub fn shelf(&self, shelf: Shelf) -> PathBuf {
+        self.root.join(shelf.name())
     }
 
     /// Whether anything may be written.
@@ -115,9 +151,9 @@ impl Store {
         self.writable
     }
 
-    fn path_of(&self, key: &Digest) -> PathBuf {
+    fn path_of(&self, shelf: Shelf, key: &Digest) -> PathBuf {
         let name = key.to_string();
-        self.root.join("objects").join(&name[..2]).join(&name[2..])
+        self.shelf(shelf).join(&name[..2]).join(&name[2..])
     }
 
     /// What is stored under `key`. A damaged entry is removed where that may be.
@@ -125,11 +161,8 @@ impl Store {
     /// # Errors
     /// The operating system's, save that there is no entry.
     pub fn get(&self, key: &Digest) -> io::Result<Found> {
-        let path = self.path_of(key);
-        let mut file = match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Absent),
-            opened => opened?,
-        };
+        let path = self.path_of(Shelf::Objects, key);
+        let Some(mut file) = open(&path)? else { return Ok(Found::Absent) };
         let meta = file.metadata()?;
         let mut data = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0));
         file.read_to_end(&mut data)?;
@@ -139,15 +172,82 @@ impl Store {
             }
             return Ok(Found::Damaged);
         };
-        if self.writable {
-            let now = SystemTime::now();
-            let used = meta.modified().unwrap_or(now);
-            if now.duration_since(used).is_ok_and(|since| since > USE_STEP) {
-                // What counts is the order of uses; a cache that is not ours keeps its own.
-                let _ = file.set_times(FileTimes::new().set_modified(now));
+        self.use_now(&file, &meta);
+        Ok(Found::Hit(Entry { file, data, object, said }))
+    }
+
+    /// Writes the time of last use down.
+    fn use_now(&self, file: &File, meta: &fs::Metadata) {
+        let now = SystemTime::now();
+        let used = meta.modified().unwrap_or(now);
+        if self.writable && now.duration_since(used).is_ok_and(|since| since > USE_STEP) {
+            // What counts is the order of uses; a cache that is not ours keeps its own.
+            let _ = file.set_times(FileTimes::new().set_modified(now));
+        }
+    }
+
+    /// Copies the output of a link to a new file at `to`, which is there only after a hit. A
+    /// damaged entry is removed where that may be.
+    ///
+    /// # Errors
+    /// The operating system's, save that there is no entry.
+    pub fn copy(&self, key: &Digest, to: &Path) -> io::Result<Copied> {
+        let path = self.path_of(Shelf::Links, key);
+        let Some(file) = open(&path)? else { return Ok(Copied::Absent) };
+        let meta = file.metadata()?;
+        let mut copy = File::create(to)?;
+        let copied = copy_checked(&file, meta.len(), key, &mut copy);
+        if !matches!(copied, Ok(Some(_))) {
+            let _ = fs::remove_file(to);
+        }
+        let Some(said) = copied? else {
+            if self.writable {
+                let _ = fs::remove_file(&path);
+            }
+            return Ok(Copied::Damaged);
+        };
+        self.use_now(&file, &meta);
+        Ok(Copied::Hit(said))
+    }
+
+    /// Stores the file at `output` and what was said under `key`.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn put_file(&self, key: &Digest, output: &Path, said: &[u8]) -> io::Result<()> {
+        let mut from = File::open(output)?;
+        let len = from.metadata()?.len();
+        let mut to = self.temporary()?;
+        let mut parts = Parts::new().with(key.bytes());
+        parts.begin(len);
+        let cloned = rustix::fs::ioctl_ficlone(to.as_file(), &from).is_ok();
+        let mut copied = 0;
+        let mut piece = vec![0; PIECE];
+        loop {
+            let got = from.read(&mut piece)?;
+            if got == 0 {
+                break;
+            }
+            copied += got as u64;
+            parts.more(&piece[..got]);
+            if !cloned {
+                to.write_all(&piece[..got])?;
             }
         }
-        Ok(Found::Hit(Entry { file, data, object, said }))
+        if copied != len {
+            return Err(io::Error::other("the output changed while it was stored"));
+        }
+        parts.add(said);
+        if cloned {
+            to.as_file_mut().seek(io::SeekFrom::Start(len))?;
+        }
+        to.write_all(&[said, &trailer(len, said.len() as u64, &parts.digest())].concat())?;
+        Store::place(to, &self.path_of(Shelf::Links, key))
+    }
+
+    /// Removes the output of a link.
+    pub fn forget(&self, key: &Digest) {
+        let _ = fs::remove_file(self.path_of(Shelf::Links, key));
     }
 
     /// Stores an object and what the compiler said under `key`, and returns the entry's size.
@@ -155,10 +255,10 @@ impl Store {
     /// # Errors
     /// The operating system's.
     pub fn put(&self, key: &Digest, object: &[u8], said: &[u8]) -> io::Result<u64> {
-        let path = self.path_of(key);
-        let lengths = [object.len() as u64, said.len() as u64].map(u64::to_le_bytes).concat();
+        let path = self.path_of(Shelf::Objects, key);
         let digest = digest_of(key, object, said);
-        let pieces = [object, said, &lengths, digest.bytes(), MAGIC];
+        let trailer = trailer(object.len() as u64, said.len() as u64, &digest);
+        let pieces = [object, said, &trailer];
         self.write(&path, &pieces)?;
         Ok(pieces.iter().map(|piece| piece.len() as u64).sum())
     }
@@ -168,10 +268,18 @@ impl Store {
     /// # Errors
     /// The operating system's.
     pub fn write(&self, path: &Path, pieces: &[&[u8]]) -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(self.root.join("tmp"))?;
+        let mut file = self.temporary()?;
         for piece in pieces {
             file.write_all(piece)?;
         }
+        Store::place(file, path)
+    }
+
+    fn temporary(&self) -> io::Result<tempfile::NamedTempFile> {
+        tempfile::NamedTempFile::new_in(self.root.join("tmp"))
+    }
+
+    fn place(file: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
         // Readable for whoever may enter the directory, writable for nobody.
         file.as_file().set_permissions(Permissions::from_mode(0o444))?;
         if let Err(error) = file.persist(path) {
@@ -196,6 +304,65 @@ impl Store {
     }
 }
 
+/// A file; `None` where there is none.
+fn open(path: &Path) -> io::Result<Option<File>> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
+fn trailer(object: u64, said: u64, digest: &Digest) -> Vec<u8> {
+    let lengths = [object, said].map(u64::to_le_bytes).concat();
+    [&lengths[..], digest.bytes(), MAGIC].concat()
+}
+
+/// Copies an entry of `len` bytes and looks at it; what was said, or `None` where it is not what
+/// was stored.
+fn copy_checked(
+    mut file: &File,
+    len: u64,
+    key: &Digest,
+    to: &mut File,
+) -> io::Result<Option<Vec<u8>>> {
+    let mut end = [0; TRAILER];
+    let Some(contents) = len.checked_sub(TRAILER as u64) else { return Ok(None) };
+    file.read_exact_at(&mut end, contents)?;
+    let Some((object, said)) = lengths(&end, contents) else { return Ok(None) };
+    let cloned = rustix::fs::ioctl_ficlone(&*to, file).is_ok();
+    if cloned {
+        to.set_len(object)?;
+    }
+    let mut parts = Parts::new().with(key.bytes());
+    parts.begin(object);
+    let mut piece = vec![0; PIECE];
+    let mut left = object;
+    while left > 0 {
+        let want = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+        let got = file.read(&mut piece[..want])?;
+        if got == 0 {
+            return Ok(None);
+        }
+        left -= got as u64;
+        parts.more(&piece[..got]);
+        if !cloned {
+            to.write_all(&piece[..got])?;
+        }
+    }
+    let mut words = vec![0; usize::try_from(said).map_err(io::Error::other)?];
+    file.read_exact(&mut words)?;
+    parts.add(&words);
+    Ok((end[16..48] == *parts.digest().bytes()).then_some(words))
+}
+
+/// The lengths of object and words out of a trailer, where they come to `contents`.
+fn lengths(trailer: &[u8], contents: u64) -> Option<(u64, u64)> {
+    let number = |at: usize| Some(u64::from_le_bytes(trailer.get(at..at + 8)?.try_into().ok()?));
+    let (object, said) = (number(0)?, number(8)?);
+    let fits = object.checked_add(said) == Some(contents) && trailer.get(48..)? == MAGIC;
+    fits.then_some((object, said))
+}
+
 fn digest_of(key: &Digest, object: &[u8], said: &[u8]) -> Digest {
     Parts::new().with(key.bytes()).with(object).with(said).digest()
 }
@@ -203,12 +370,8 @@ fn digest_of(key: &Digest, object: &[u8], said: &[u8]) -> Digest {
 /// The lengths of object and words in an entry; `None` where it is not what was stored.
 fn parts_of(data: &[u8], key: &Digest) -> Option<(usize, usize)> {
     let (contents, trailer) = data.split_at_checked(data.len().checked_sub(TRAILER)?)?;
-    let number = |at: usize| Some(u64::from_le_bytes(trailer.get(at..at + 8)?.try_into().ok()?));
-    let object = usize::try_from(number(0)?).ok()?;
-    let said = usize::try_from(number(8)?).ok()?;
-    if object.checked_add(said)? != contents.len() || &trailer[48..] != MAGIC {
-        return None;
-    }
+    let (object, said) = lengths(trailer, contents.len() as u64)?;
+    let (object, said) = (usize::try_from(object).ok()?, usize::try_from(said).ok()?);
     let digest = digest_of(key, &contents[..object], &contents[object..]);
     (trailer[16..48] == *digest.bytes()).then_some((object, said))
 }
@@ -239,7 +402,7 @@ mod tests {
         let store = Store::open(space.path(), true).expect("a store");
         let key = Digest::of(b"key");
         store.put(&key, b"object", b"said").expect("an entry");
-        let path = store.path_of(&key);
+        let path = store.path_of(Shelf::Objects, &key);
         let whole = fs::read(&path).expect("an entry");
         let found = |data: &[u8]| {
             let _ = fs::remove_file(&path);
@@ -264,9 +427,42 @@ mod tests {
         assert!(matches!(store.get(&key), Ok(Found::Hit(_))), "written through");
         // Under another key's name it is not an answer.
         let other = Digest::of(b"other");
-        fs::create_dir_all(store.path_of(&other).parent().expect("a parent")).expect("made");
-        fs::copy(&path, store.path_of(&other)).expect("a copy");
+        fs::create_dir_all(store.path_of(Shelf::Objects, &other).parent().expect("a parent"))
+            .expect("made");
+        fs::copy(&path, store.path_of(Shelf::Objects, &other)).expect("a copy");
         assert!(matches!(store.get(&other), Ok(Found::Damaged)));
         assert!(matches!(store.get(&Digest::of(b"none")), Ok(Found::Absent)));
+    }
+
+    #[test]
+    fn outputs_of_links_are_looked_at_too() {
+        let space = tempfile::tempdir().expect("a directory");
+        let store = Store::open(space.path(), true).expect("a store");
+        let (key, out, copy) =
+            (Digest::of(b"key"), space.path().join("out"), space.path().join("copy"));
+        for object in [vec![], vec![7; PIECE - 1], vec![7; PIECE + 9]] {
+            fs::write(&out, &object).expect("a file");
+            store.put_file(&key, &out, b"said").expect("an entry");
+            fs::write(&out, "spoilt").expect("a file");
+            let path = store.path_of(Shelf::Links, &key);
+            assert!(is_whole(&path).expect("a file"));
+            assert_eq!(store.copy(&key, &copy).expect("a copy"), Copied::Hit(b"said".into()));
+            assert_eq!(fs::read(&copy).expect("a copy"), object);
+            fs::remove_file(&copy).expect("a copy");
+            let whole = fs::read(&path).expect("an entry");
+            let damaged = |data: &[u8]| {
+                let _ = fs::remove_file(&path);
+                fs::write(&path, data).expect("a file");
+                assert_eq!(store.copy(&key, &copy).expect("an answer"), Copied::Damaged);
+                assert!(!path.exists() && !copy.exists());
+            };
+            for at in (0..whole.len()).rev().take(80).chain([0]) {
+                let mut data = whole.clone();
+                data[at] ^= 4;
+                damaged(&data);
+                damaged(&whole[..at]);
+            }
+        }
+        assert_eq!(store.copy(&Digest::of(b"none"), &copy).expect("an answer"), Copied::Absent);
     }
 }

@@ -9,28 +9,32 @@ use std::time::SystemTime;
 use super::bound::{self, Item};
 use super::files;
 use super::history::{Fate, History, Line};
-use super::store::{self, Store};
+use super::link_record::{Fate::Hit, Record};
+use super::store::{self, Shelf, Store};
 
 /// How much there is, and how old.
 pub fn stats(store: &Store, directory: &Path, limit: u64) -> String {
     let items = bound::items(store);
-    let objects: Vec<&Item> =
-        items.iter().filter(|item| item.path.starts_with(store.objects())).collect();
+    let [objects, links] = Shelf::ALL.map(|shelf| {
+        let shelf = store.shelf(shelf);
+        items.iter().filter(|item| item.path.starts_with(&shelf)).collect::<Vec<&Item>>()
+    });
     let bytes: u64 = items.iter().map(|item| item.size).sum();
     let outputs = items.iter().filter(|item| item.path.extension().is_some_and(|e| e == "history"));
     let age = |used: Option<SystemTime>| {
         used.and_then(|used| used.elapsed().ok()).map_or("-".into(), |age| ago(age.as_secs()))
     };
     format!(
-        "directory    {}\nobjects      {}\nlinks        {}\nsize         {} of {}\n\
+        "directory    {}\nobjects      {}\noutputs      {}\nlinks        {}\nsize         {} of {}\n\
          last used    {} ago\nlongest ago  {} ago\n",
         directory.display(),
         objects.len(),
+        links.len(),
         outputs.count(),
         human(bytes),
         human(limit),
-        age(objects.iter().map(|item| item.used).max()),
-        age(objects.iter().map(|item| item.used).min()),
+        age(objects.iter().chain(&links).map(|item| item.used).max()),
+        age(objects.iter().chain(&links).map(|item| item.used).min()),
     )
 }
 
@@ -57,7 +61,7 @@ pub fn clean(store: &Store) -> io::Result<String> {
 pub fn verify(store: &Store) -> (usize, usize) {
     let (mut whole, mut damaged) = (0, 0);
     for item in bound::items(store) {
-        if !item.path.starts_with(store.objects()) {
+        if !Shelf::ALL.iter().any(|&shelf| item.path.starts_with(store.shelf(shelf))) {
             continue;
         }
         match store::is_whole(&item.path) {
@@ -77,8 +81,19 @@ pub fn verify(store: &Store) -> (usize, usize) {
 /// where no link of it is known.
 pub fn why(store: &Store, object: &Path) -> Option<String> {
     let own = files::output_file(store.root(), object, "history");
-    if let Some(history) = fs::read(own).ok().and_then(|bytes| History::from_bytes(&bytes)) {
-        return Some(of_link(&history));
+    let history = fs::read(own).ok().and_then(|bytes| History::from_bytes(&bytes));
+    let whole = Record::load(store.root(), object);
+    let told = whole.as_ref().map(|record| format!("{}: {}\n", object.display(), record.tell()));
+    match (told, history) {
+        (None, None) => {}
+        // Its back ends are those of an earlier link.
+        (Some(told), Some(_)) if whole.is_some_and(|record| record.fate == Hit) => {
+            return Some(told);
+        }
+        (told, history) => {
+            let back_ends = history.map(|history| of_link(&history));
+            return Some(told.into_iter().chain(back_ends).collect());
+        }
     }
     let object = std::path::absolute(object).ok()?;
     let mut found = Vec::new();

@@ -194,6 +194,7 @@ impl Worker {
             }
         }
         if !self.is_stopped() {
+            desk.sum_up();
             desk.remember();
         }
         desk.outcome

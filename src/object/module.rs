@@ -11,12 +11,14 @@ mod block {
     pub(super) const FUNCTION: u64 = 12;
     pub(super) const MODULE_STRTAB: u64 = 19;
     pub(super) const THIN_SUMMARY: u64 = 20;
+    pub(super) const SYMTAB: u64 = 25;
 }
 
 mod code {
     pub(super) const MODULE_TRIPLE: u64 = 2;
     pub(super) const MODULE_ASM: u64 = 4;
     pub(super) const MST_ENTRY: u64 = 1;
+    pub(super) const SYMTAB_BLOB: u64 = 1;
     pub(super) const FUNCTION_DECLAREBLOCKS: u64 = 1;
     pub(super) const INLINEASM_OLD: u64 = 18;
     pub(super) const INLINEASM_OLD2: u64 = 23;
@@ -39,6 +41,9 @@ pub struct Facts {
     pub module_opens: Opened,
     /// What assembly in its functions opens, which goes where they are imported.
     pub functions_open: Opened,
+    /// It names no libraries for the linker to look for (`#pragma comment(lib, …)`). Where that
+    /// cannot be told, it is false.
+    pub no_libraries: bool,
 }
 
 struct Reader {
@@ -55,6 +60,7 @@ impl Visitor for Reader {
                 self.modules += 1;
                 Visit::Enter
             }
+            (None, block::SYMTAB) => Visit::Enter,
             (Some(block::MODULE), block::THIN_SUMMARY) => {
                 self.thin_modules += 1;
                 Visit::Skip
@@ -69,8 +75,9 @@ impl Visitor for Reader {
         }
     }
 
-    fn record(&mut self, block: u64, code: u64, operands: &[u64], _blob: &[u8]) -> bool {
+    fn record(&mut self, block: u64, code: u64, operands: &[u64], blob: &[u8]) -> bool {
         match (block, code) {
+            (block::SYMTAB, code::SYMTAB_BLOB) => self.facts.no_libraries = names_none(blob),
             (block::MODULE, code::MODULE_TRIPLE) if self.facts.triple.is_empty() => {
                 self.facts.triple = operands.iter().map(|&byte| byte as u8 as char).collect();
             }
@@ -94,6 +101,18 @@ impl Visitor for Reader {
         }
         true
     }
+}
+
+/// Whether a symbol table names no dependent libraries: the last range of its header, which is the
+/// same from LLVM 9 on (`storage::Header` in `llvm/Object/IRSymtab.h`).
+fn names_none(symtab: &[u8]) -> bool {
+    const VERSIONS: std::ops::RangeInclusive<u32> = 2..=4;
+    const COUNT_AT: usize = 72;
+    let word = |at: usize| {
+        let bytes = symtab.get(at..at + 4)?;
+        Some(u32::from_le_bytes(bytes.try_into().ok()?))
+    };
+    word(0).is_some_and(|version| VERSIONS.contains(&version)) && word(COUNT_AT) == Some(0)
 }
 
 /// Characters, one an operand.

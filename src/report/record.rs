@@ -31,6 +31,10 @@ pub struct Report {
     pub cache_damaged: usize,
     /// Back ends that the cache has no part in, by reason.
     pub not_cached: BTreeMap<String, usize>,
+    /// The whole output came out of the cache, and nothing was run.
+    pub link_hit: bool,
+    /// Why the output is not kept in the cache, where one is used.
+    pub link_not_cached: Option<&'static str>,
     /// Seconds of the thin link.
     pub thin_link_s: f64,
     /// Seconds from the first back end's start to the last one's end.
@@ -53,7 +57,7 @@ pub struct Report {
 impl Report {
     /// Takes over what the cache did.
     pub fn take(&mut self, outcome: cache::Outcome) {
-        self.cache_damaged = outcome.damaged;
+        self.cache_damaged += outcome.damaged;
         self.cache_stored = outcome.stored;
         self.not_cached = outcome.not_cached;
     }
@@ -95,6 +99,8 @@ impl Report {
             "cache_stored": self.cache_stored,
             "cache_damaged": self.cache_damaged,
             "not_cached": self.not_cached,
+            "link_hit": self.link_hit,
+            "link_not_cached": self.link_not_cached,
             "thin_link_s": seconds(self.thin_link_s),
             "backends_s": seconds(self.backends_s),
             "native_link_s": seconds(self.native_link_s),

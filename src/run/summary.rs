@@ -36,6 +36,8 @@ struct Sums {
     distributed: usize,
     small: usize,
     fallbacks: BTreeMap<String, usize>,
+    /// Links whose output came out of the cache.
+    link_hits: usize,
     modules: u64,
     back_ends: u64,
     from_cache: u64,
@@ -66,6 +68,10 @@ impl Sums {
     fn add(&mut self, report: &Value, jobserver: Option<&str>) {
         let count = |name: &str| report[name].as_u64().unwrap_or(0);
         let seconds = |name: &str| report[name].as_f64().unwrap_or(0.0);
+        if report["link_hit"] == true {
+            self.link_hits += 1;
+            return;
+        }
         if report["small"] == true {
             self.small += 1;
             return;
@@ -100,17 +106,21 @@ pub(super) fn tell(reports: &[u8], circumstances: &Circumstances<'_>) -> String 
     let sums = Sums::of(reports, circumstances.jobserver.as_deref());
     let mut lines = Vec::new();
     let fallen = sums.fallen();
-    let links = sums.distributed + sums.small + fallen;
+    let links = sums.distributed + sums.small + fallen + sums.link_hits;
     if links == 0 {
         lines.push(format!("no ThinLTO link was seen: {}", why_nothing(circumstances)));
     } else {
-        lines.push(format!(
+        let mut line = format!(
             "{}: {} distributed, {} small (left to lld), {}",
             counted(links, "ThinLTO link"),
             sums.distributed,
             sums.small,
             counted(fallen, "fallback"),
-        ));
+        );
+        if sums.link_hits > 0 {
+            let _ = write!(line, ", {} from the cache", sums.link_hits);
+        }
+        lines.push(line);
     }
     if sums.distributed > 0 {
         let mut line =
@@ -248,6 +258,16 @@ mod tests {
              thinshim: jobserver of 4 jobs; at most 2 back ends at once in one link, tokens in \
              hand busy 90 % of the time\n\
              thinshim: fallback to in-process ThinLTO, 1 time: because\n"
+        );
+    }
+
+    #[test]
+    fn links_from_the_cache_are_told_of() {
+        let hit = SMALL.replace('{', r#"{"link_hit":true,"#);
+        assert_eq!(
+            tell([&hit[..], SMALL].join("\n").as_bytes(), &ours()),
+            "thinshim: 2 ThinLTO links: 0 distributed, 1 small (left to lld), 0 fallbacks, 1 from \
+             the cache\n"
         );
     }
 

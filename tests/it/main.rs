@@ -6,6 +6,7 @@
 mod archives;
 mod builds;
 mod cache;
+mod cached_links;
 mod compiles;
 mod driver;
 mod faults;
