@@ -93,6 +93,18 @@ impl Parts {
     }
 }
 
+/// A text with its digest as its last line: a memo of which a part is lost must not be believed.
+pub fn sealed(text: &str) -> String {
+    format!("{text}{}\n", Digest::of(text.as_bytes()))
+}
+
+/// The text of a memo that [`sealed`] made; `None` where it is not as it was.
+pub fn unsealed(memo: &str) -> Option<&str> {
+    let end = memo.strip_suffix('\n')?.rfind('\n')? + 1;
+    let (text, digest) = memo.split_at(end);
+    (Digest::from_hex(digest.trim_end())? == Digest::of(text.as_bytes())).then_some(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::digest::Digest;
+use super::digest::{self, Digest};
 use super::signature::Signature;
 use crate::object::assembly::{Name, Opened};
 use crate::object::{module, wrapper};
@@ -64,8 +64,8 @@ const HEADER: &str = "thinshim files 2";
 impl Files {
     /// The files that the memo at `path` remembers; none where it cannot be read.
     pub fn load(path: &Path) -> Files {
-        let text = fs::read_to_string(path).unwrap_or_default();
-        let mut lines = text.lines();
+        let memo = fs::read_to_string(path).unwrap_or_default();
+        let mut lines = digest::unsealed(&memo).unwrap_or_default().lines();
         let known = lines.next() == Some(HEADER);
         let remembered = lines
             .filter(|_| known)
@@ -81,7 +81,7 @@ impl Files {
         for ((sort, _), facts) in self.seen.iter().filter(|(_, facts)| facts.settled) {
             to_line(*sort, facts, &mut text);
         }
-        self.is_new.then_some(text)
+        self.is_new.then(|| digest::sealed(&text))
     }
 
     /// A bitcode module's facts.
@@ -291,6 +291,31 @@ mod tests {
         to_line(Sort::Module, &facts, &mut line);
         assert_eq!(from_line(line.trim_end()), Some((Sort::Module, facts)));
         assert_eq!(from_line("m 1 2"), None);
+    }
+
+    /// A memo that lost the name of a file that assembly opens would hide a change of that file.
+    #[test]
+    fn a_damaged_memo_is_not_believed() {
+        let space = tempfile::tempdir().expect("a directory");
+        let path = space.path().join("file");
+        fs::write(&path, b"contents").expect("a file");
+        let old = SystemTime::now() + Duration::from_secs(60);
+        let mut facts = read(Sort::Plain, path.as_os_str(), old).expect("a file");
+        facts.module_opens.names = vec![Name { name: b"data".into(), assembly: false }];
+        let seen = HashMap::from([((Sort::Module, path.clone().into()), Arc::new(facts))]);
+        let files = Files { seen, is_new: true, ..Files::default() };
+        let memo = files.to_memo().expect("a memo").into_bytes();
+        let remembered = |data: &[u8]| {
+            fs::write(space.path().join("memo"), data).expect("a file");
+            Files::load(&space.path().join("memo")).remembered.len()
+        };
+        assert_eq!(remembered(&memo), 1);
+        for at in 0..memo.len() {
+            assert_eq!(remembered(&memo[..at]), 0, "{at} bytes are left");
+            let mut data = memo.clone();
+            data[at] ^= 1;
+            assert_eq!(remembered(&data), 0, "byte {at} is another");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
-use super::digest::{Digest, Parts};
+use super::digest::{self, Digest, Parts};
 use super::signature::Signature;
 
 const HEADER: &str = "thinshim tool 1";
@@ -105,7 +105,7 @@ fn with_loader(
             remember(path, fs::metadata(path).ok().map(|m| Signature::of(&m)), now, &mut text);
     }
     let digest = parts.digest();
-    let memo = settled.then(|| (memo, format!("{HEADER}\n{digest}\n{text}")));
+    let memo = settled.then(|| (memo, digest::sealed(&format!("{HEADER}\n{digest}\n{text}"))));
     Ok((digest, memo))
 }
 
@@ -147,7 +147,7 @@ fn remember(path: &Path, signature: Option<Signature>, now: SystemTime, text: &m
 
 /// The identity out of a memo in which every signature still holds.
 fn remembered(text: &[u8]) -> Option<Digest> {
-    let mut lines = std::str::from_utf8(text).ok()?.lines();
+    let mut lines = digest::unsealed(std::str::from_utf8(text).ok()?)?.lines();
     if lines.next() != Some(HEADER) {
         return None;
     }
@@ -231,8 +231,12 @@ mod tests {
         assert_eq!(remembered(text.as_bytes()), Some(digest));
         fs::write(&path, &text).expect("a file");
         assert_eq!(cat(), Ok((digest, None)));
-        let other = text.replacen("\n- ", "\n1 2 3 4 5 ", 1);
-        assert_ne!(other, text, "no ld.so.preload on this machine");
-        assert_eq!(remembered(other.as_bytes()), None);
+        let inner = digest::unsealed(&text).expect("a seal");
+        let other = inner.replacen("\n- ", "\n1 2 3 4 5 ", 1);
+        assert_ne!(other, inner, "no ld.so.preload on this machine");
+        assert_eq!(remembered(digest::sealed(&other).as_bytes()), None);
+        for at in 0..text.len() {
+            assert_eq!(remembered(&text.as_bytes()[..at]), None, "{at} bytes are left");
+        }
     }
 }
