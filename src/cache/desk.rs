@@ -120,7 +120,7 @@ impl Desk {
         let environment = environment::digest(env::vars_os()).map_err(nothing)?;
         let (compiler, memo) = identity::of(&clang, &store.tools()).map_err(nothing)?;
         let files = Files::load(&files::output_file(store.root(), &output, "files"));
-        let mut desk = Desk {
+        let desk = Desk {
             limit: settings.limit,
             broken: false,
             output,
@@ -259,13 +259,12 @@ impl Desk {
     }
 
     /// Writes what makes the next link quicker: nothing is lost where it cannot be.
-    fn write(&mut self, path: &Path, data: &[u8]) {
+    fn write(&self, path: &Path, data: &[u8]) {
         if !self.broken
             && self.store.is_writable()
             && let Err(error) = self.store.write(path, &[data])
         {
             log::info!("cache: {}: {error}", path.display());
-            self.broken = error.kind() == io::ErrorKind::ReadOnlyFilesystem;
         }
     }
 

@@ -11,7 +11,7 @@
 
 use std::fs::{self, File, FileTimes, Permissions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -275,8 +275,17 @@ impl Store {
         Store::place(file, path)
     }
 
+    /// A file to be written and then placed. It is locked for as long as it is open: whoever can
+    /// lock it, too, knows that its process has died.
     fn temporary(&self) -> io::Result<tempfile::NamedTempFile> {
-        tempfile::NamedTempFile::new_in(self.root.join("tmp"))
+        loop {
+            let file = tempfile::NamedTempFile::new_in(self.root.join("tmp"))?;
+            // Some network file systems have no locks: there, age alone tells.
+            if file.as_file().lock().is_err() || file.as_file().metadata()?.nlink() > 0 {
+                return Ok(file);
+            }
+            // Swept away before it was locked.
+        }
     }
 
     fn place(file: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
@@ -296,9 +305,12 @@ impl Store {
     pub fn sweep(&self) {
         let entries = fs::read_dir(self.root.join("tmp")).into_iter().flatten();
         for entry in entries.filter_map(Result::ok) {
+            let path = entry.path();
+            let file = File::open(&path);
+            let nobody_s = file.as_ref().is_ok_and(|file| file.try_lock().is_ok());
             let old = |time: SystemTime| time.elapsed().is_ok_and(|age| age > ABANDONED);
-            if entry.metadata().and_then(|meta| meta.modified()).is_ok_and(old) {
-                let _ = fs::remove_file(entry.path());
+            if nobody_s || entry.metadata().and_then(|meta| meta.modified()).is_ok_and(old) {
+                let _ = fs::remove_file(path);
             }
         }
     }
@@ -395,6 +407,30 @@ fn key_of(path: &Path) -> Option<Digest> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_nobody_writes_is_swept_away() {
+        let space = tempfile::tempdir().expect("a directory");
+        let store = Store::open(space.path(), true).expect("a store");
+        let left = store.root().join("tmp/left");
+        fs::write(&left, "half an entry").expect("a file");
+        let mine = store.temporary().expect("a file");
+        store.sweep();
+        assert!(!left.exists() && mine.path().exists());
+        drop(mine);
+        // Both at once: no entry is lost.
+        std::thread::scope(|threads| {
+            let writer = threads.spawn(|| {
+                for number in 0..500u32 {
+                    let key = Digest::of(&number.to_le_bytes());
+                    store.put(&key, b"object", b"said").expect("an entry");
+                }
+            });
+            while !writer.is_finished() {
+                store.sweep();
+            }
+        });
+    }
 
     #[test]
     fn every_flipped_bit_and_every_length_is_seen() {

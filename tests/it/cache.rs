@@ -416,7 +416,7 @@ fn no_such_cache() {
 }
 
 /// Runs shell words in a mount namespace of their own; `None` where that is not allowed.
-fn mounted(space: &TestSpace, words: &str) -> Option<Outcome> {
+pub(crate) fn mounted(space: &TestSpace, words: &str) -> Option<Outcome> {
     let allowed = space.real("unshare -m true").end().status.success();
     if !allowed {
         assert!(std::env::var_os("CI").is_none(), "no mounts here");
@@ -425,9 +425,11 @@ fn mounted(space: &TestSpace, words: &str) -> Option<Outcome> {
     }
     let line = program(OBJECTS);
     let link = format!("{} ld.lld {line} -o out", crate::space::THINSHIM);
-    space.write("words", format!("set -e\nmkdir -p {CACHE}\n{words}\n").replace("LINK", &link));
+    let words = format!("set -e\nmkdir -p {CACHE}\n{words}\n").replace("LINK", &link);
+    space.write("words", words);
     let run = space.real("unshare -m sh words").env("THINSHIM_STRICT", "1").env("MAKEFLAGS", "s");
-    Some(run.env("THINSHIM_SMALL", "0").env("THINSHIM_REPORT", space.path("report")).ok())
+    let run = run.env("THINSHIM_SMALL", "0").env("THINSHIM_REPORT", space.path("report"));
+    Some(run.env("SHIM", crate::space::THINSHIM).ok())
 }
 
 /// Not a byte fits: one message, the link, and nothing half written.

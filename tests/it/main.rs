@@ -10,6 +10,7 @@ mod cached_links;
 mod compiles;
 mod driver;
 mod faults;
+mod harm;
 mod jobserver;
 mod keys;
 mod kills;
