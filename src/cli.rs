@@ -87,6 +87,16 @@ distributed is one of in-process ThinLTO all the same: the list says so, there i
 ends to do, and the last step does the work (an error with THINSHIM_STRICT=1). THINSHIM_SMALL has no
 say here.";
 
+const DISTRIBUTE_HELP: &str = "\
+As lld's distributor:
+  ld.lld --thinlto-distributor=$(command -v thinshim) --thinlto-distributor-arg=distribute \\
+      --thinlto-remote-compiler=clang a.o b.o -o prog
+  clang -flto=thin -fuse-ld=lld -fthinlto-distributor=$(command -v thinshim) \\
+      -Xthinlto-distributor=distribute a.o b.o -o prog
+
+lld tells a distributor little of its own options: -mllvm ones, --lto-CGO and CPUs do not come
+through. `thinshim ld.lld` has no such limits.";
+
 /// Distributed ThinLTO for Make builds: a jobserver-aware shim in front of clang and ld.lld.
 #[derive(Debug, Parser)]
 #[command(name = "thinshim", version, after_help = AFTER_HELP)]
@@ -171,6 +181,16 @@ enum Command {
         /// The link: the linker and its arguments, as in-process ThinLTO would get them.
         #[arg(required = true, last = true)]
         link: Vec<OsString>,
+    },
+    /// Run the back ends of a link that lld 22 distributes itself (DTLTO).
+    ///
+    /// lld does the thin link, lists the back ends in FILE and calls this program; then it links
+    /// the native objects. They run on make's job tokens, come from the cache, and have the
+    /// options that each object was compiled with.
+    #[command(after_help = DISTRIBUTE_HELP)]
+    Distribute {
+        /// What lld has written, in JSON.
+        file: PathBuf,
     },
     /// Look after the cache of back ends.
     ///
@@ -261,6 +281,7 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode, Failure> {
             crate::run::run(&crate::run::Options { jobs, quiet, command })
         }
         Command::Cache(command) => cache(command),
+        Command::Distribute { file } => crate::distribute::run(&file),
         Command::ThinLink { list, tag, link } => {
             steps::thin_link(&Files { list: &list, tag: tag.as_deref() }, link)
         }

@@ -47,8 +47,8 @@ impl Tool {
 }
 
 /// thinshim's own subcommands; everything else after `thinshim` is a tool.
-const SUBCOMMANDS: [&str; 7] =
-    ["back-end", "cache", "explain", "help", "native-link", "run", "thin-link"];
+const SUBCOMMANDS: [&str; 8] =
+    ["back-end", "cache", "distribute", "explain", "help", "native-link", "run", "thin-link"];
 
 /// Reads a call. `linker` is the value of [`LINKER_VARIABLE`].
 pub fn read(argv: Vec<OsString>, linker: Option<OsString>) -> Call {

@@ -1,6 +1,7 @@
 //! One distributed link: thin link, back ends, native link.
 
 use crate::Failure;
+use crate::back_ends::{BackEnds, Means};
 use crate::cache::settings::Mode;
 use crate::cache::{Cache, CachedLink, Outcome, Start, link};
 use crate::decision::Prepared;
@@ -11,60 +12,28 @@ use crate::object::{archive, elf};
 use crate::plan::Plan;
 use crate::report::Report;
 use crate::report::progress::Progress;
-use crate::schedule;
 use crate::settings::Settings;
+use crate::stop::{Step, Stop};
 use crate::sys::signals::Signals;
-use crate::sys::{child, commit, step};
-use crate::thinlto::back_end::{self, BackEnd};
+use crate::sys::{commit, step};
+use crate::thinlto::back_end::BackEnd;
 use crate::thinlto::inputs::{Extract, Inputs, Searching};
 use crate::thinlto::namesake::{Made, Source};
 use crate::thinlto::thin_link::{self, Paths};
 use crate::thinlto::{names, native_link};
 use crate::warm::{Compiler, Warm};
 use crate::workdir::WorkDir;
-use nix::sys::signal::Signal;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, ExitStatus};
+use std::process::Command;
 use std::time::Instant;
 
 /// Links of fewer modules are over before a second thread is of use.
 const THREADS_WORTH: usize = 32;
-
-/// Whether a link goes on.
-#[derive(Debug)]
-pub enum Step {
-    /// To its next step.
-    Go,
-    /// It has ended.
-    Stop(Stop),
-}
-
-/// How a link ended.
-#[derive(Debug)]
-pub enum Stop {
-    /// As its last tool ended.
-    Status(ExitStatus),
-    /// With the exit status of a back end.
-    Code(u8),
-    /// By a signal to this process.
-    Interrupted(Signal),
-}
-
-impl Stop {
-    /// Ends this process in the same way, or says how it should end.
-    pub fn end(self) -> ExitCode {
-        match self {
-            Stop::Status(status) => child::end_as(status),
-            Stop::Code(code) => ExitCode::from(code),
-            Stop::Interrupted(signal) => child::end_by(signal),
-        }
-    }
-}
 
 /// A distributed link on its way.
 #[derive(Debug)]
@@ -125,11 +94,7 @@ impl<'a> Distribution<'a> {
         }
         let modules = prepared.inputs.modules.len();
         let cached = settings.cache.as_ref().is_some_and(|cache| cache.mode != Mode::Off);
-        let warm = match (settings.warm, cached) {
-            (false, _) => Warm::Off,
-            (true, false) => Warm::AtOnce,
-            (true, true) => Warm::AtNeed,
-        };
+        let warm = Warm::of(settings.warm, cached);
         let compiler = Compiler::new(&prepared.clang, modules, warm, signals);
         Ok(Distribution {
             cache: None,
@@ -319,98 +284,21 @@ impl<'a> Distribution<'a> {
     }
 
     fn back_ends(&mut self) -> Result<Step, Failure> {
-        for job in &self.jobs {
-            back_end::check_inputs(job).map_err(|what| {
-                self.fail(&format!("back end of {}", job.module.display()), &what)
-            })?;
-        }
-        let since = Instant::now();
-        let mut trouble: Option<Trouble> = None;
-        let (mut done, mut patchable) = (0, 0);
-        let (jobs, progress) = (&self.jobs, &mut self.progress);
         let inputs = &self.prepared.inputs;
-        let cache = self.cache.as_ref();
-        let mut hits = 0;
-        let all_said = &mut self.said;
-        let mut say = |progress: &mut Progress, said: &[u8]| {
-            let said = names::of_archives(said, inputs, false);
-            progress.say(&said);
-            all_said.extend_from_slice(&said);
-        };
-        let mut hear = |event: schedule::Event| {
-            let ended = match event {
-                schedule::Event::Hit(_, hit) => {
-                    say(progress, &hit.said);
-                    patchable += hit.native.patchable_sections;
-                    hits += 1;
-                    done += 1;
-                    progress.count(done, jobs.len());
-                    return trouble.is_none();
-                }
-                schedule::Event::Ended(ended) => ended,
-            };
-            let job = &jobs[ended.job];
-            log::debug!("back end of {}: {:.3} s", job.module.display(), ended.seconds);
-            say(progress, &ended.said);
-            done += 1;
-            progress.count(done, jobs.len());
-            let found = if ended.status.success() {
-                back_end::verify(job)
-                    .map(|native| patchable += native.patchable_sections)
-                    .map_err(|what| Trouble { job: ended.job, what, status: None })
-            } else if ended.late {
-                let what = self.settings.too_late();
-                Err(Trouble { job: ended.job, what, status: None })
-            } else {
-                let what = format!("clang ended with {}", ended.status);
-                Err(Trouble { job: ended.job, what, status: Some(ended.status) })
-            };
-            match found {
-                Ok(()) => {
-                    if let Some(cache) = cache {
-                        cache.store(ended.job, &ended.said);
-                    }
-                    trouble.is_none()
-                }
-                Err(found) => {
-                    trouble.get_or_insert(found);
-                    false
-                }
-            }
-        };
-        let with = schedule::With {
+        let with = BackEnds {
+            output: &self.prepared.link.output,
+            jobs: &self.jobs,
             clang: &self.prepared.clang,
+            settings: self.settings,
             signals: self.signals,
-            memory_floor: self.settings.memory_floor,
-            limit: self.settings.back_end_limit,
-            cache,
+            cache: self.cache.as_ref(),
+            names: &|said| names::of_archives(said, inputs, false),
         };
-        let summary = schedule::run(with, &mut self.compiler, jobs, &mut self.pool, &mut hear);
+        let means = Means { compiler: &mut self.compiler, pool: &mut self.pool };
+        let (step, patchable) =
+            with.run(means, &mut self.progress, &mut self.report, &mut self.said)?;
         self.patchable_sections = patchable;
-        self.report.cache_hits = hits;
-        let summary = summary.map_err(|error| {
-            self.fail(&format!("cannot run {}", self.prepared.clang.display()), &error)
-        })?;
-        self.report.backends_s = since.elapsed().as_secs_f64();
-        self.report.backends_run = summary.started;
-        self.report.backends_warm = self.compiler.warm_jobs();
-        self.report.tokens_max = summary.tokens_max;
-        self.report.tokens_busy = (summary.started > 0).then(|| summary.busy_s / summary.held_s);
-        self.progress.clear();
-        if let Some(signal) = summary.interrupted {
-            return Ok(Step::Stop(Stop::Interrupted(signal)));
-        }
-        let Some(trouble) = trouble else { return Ok(Step::Go) };
-        let step = format!("back end of {}", self.jobs[trouble.job].module.display());
-        let failure = self.fail(&step, &trouble.what);
-        match trouble.status {
-            None => Err(failure),
-            Some(status) => {
-                failure.report();
-                let code = status.code().and_then(|code| u8::try_from(code).ok());
-                Ok(Step::Stop(Stop::Code(code.unwrap_or(1))))
-            }
-        }
+        Ok(step)
     }
 
     /// The object of the regular-LTO partition, where there is anything in it.
@@ -565,14 +453,6 @@ impl<'a> Distribution<'a> {
             ),
         }
     }
-}
-
-/// A back end that failed.
-struct Trouble {
-    job: usize,
-    what: String,
-    /// Clang's status, where clang itself said no.
-    status: Option<ExitStatus>,
 }
 
 /// Copies members out of their archives.

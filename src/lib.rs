@@ -11,10 +11,13 @@
 //! | [`site`] | the directory of a `thinshim run`, for all below it |
 //! | [`tool`] | the real tools, found past thinshim itself |
 //! | [`compile`] | a ThinLTO compile: clang, then the options record on its objects |
+//! | [`distribute`] | the back ends of a link that lld distributes itself (DTLTO) |
 //! | [`back_end_call`] | a back end that a build system calls itself |
 //! | [`steps`] | the steps of a link, for build systems that call them one by one |
 //! | [`decision`] | whether a link is distributed, and if not, why |
 //! | [`driver`] | one link from its command line to its end |
+//! | [`stop`] | how a link goes on, or ends |
+//! | [`back_ends`] | the back ends of a link: run, looked at, told of |
 //! | [`distribution`] | a distributed link, step by step |
 //! | [`plan`] | what a link runs, as a value that can be printed |
 //! | [`schedule`] | the event loop: children, tokens, signals |
@@ -36,11 +39,13 @@
 //! whatever happens; a record in an object is untrusted input.
 
 pub mod back_end_call;
+pub mod back_ends;
 pub mod cache;
 pub mod cli;
 pub mod compile;
 pub mod decision;
 pub mod dispatch;
+pub mod distribute;
 pub mod distribution;
 pub mod driver;
 pub mod failure;
@@ -55,6 +60,7 @@ pub mod schedule;
 pub mod settings;
 pub mod site;
 pub mod steps;
+pub mod stop;
 pub mod sys;
 pub mod thinlto;
 pub mod tool;

@@ -96,6 +96,20 @@ pub fn dies_with_parent(command: &mut Command, signal: Signal) {
     }
 }
 
+/// Lets this process get `signal` when its parent ends.
+///
+/// # Errors
+/// The operating system's; or it has ended already.
+pub fn end_with_parent(signal: Signal) -> io::Result<()> {
+    let parent = nix::unistd::getppid();
+    nix::sys::prctl::set_pdeathsig(signal)?;
+    // It may have ended before the prctl.
+    if nix::unistd::getppid() != parent {
+        return Err(io::Error::from_raw_os_error(libc::ECHILD));
+    }
+    Ok(())
+}
+
 /// Gives a child the signal mask `mask`, whatever this process holds back.
 pub fn with_signal_mask(command: &mut Command, mask: signal::SigSet) {
     // SAFETY: pthread_sigmask is async-signal-safe, and nothing is allocated.

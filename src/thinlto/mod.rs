@@ -1,6 +1,7 @@
 //! The three steps of a distributed ThinLTO link, each as the command line that does it.
 
 pub mod back_end;
+pub mod dtlto;
 pub mod inputs;
 pub mod module;
 pub mod names;

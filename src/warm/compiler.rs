@@ -28,6 +28,17 @@ pub enum Warm {
     AtOnce,
 }
 
+impl Warm {
+    /// As `wanted`; with a cache there may be no job at all.
+    pub fn of(wanted: bool, cached: bool) -> Warm {
+        match (wanted, cached) {
+            (false, _) => Warm::Off,
+            (true, false) => Warm::AtOnce,
+            (true, true) => Warm::AtNeed,
+        }
+    }
+}
+
 /// A compiler that takes jobs.
 #[derive(Debug)]
 pub struct Compiler<'a> {

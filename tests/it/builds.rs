@@ -53,10 +53,8 @@ fn a_plain_project() {
     }
 }
 
-/// Two back ends that wait for each other: nobody gets on without a token of make's.
-#[test]
-fn back_ends_run_on_makes_tokens() {
-    let space = project();
+/// A clang, `meeting`, whose back ends of `main.o` and `twice.o` wait for each other.
+pub(crate) fn meeting(space: &TestSpace) {
     nix::unistd::mkfifo(&space.path("fifo"), nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
     let clang = bin(NEWEST).join("clang");
     space.script(
@@ -67,6 +65,13 @@ fn back_ends_run_on_makes_tokens() {
             clang.display()
         ),
     );
+}
+
+/// Two back ends that wait for each other: nobody gets on without a token of make's.
+#[test]
+fn back_ends_run_on_makes_tokens() {
+    let space = project();
+    meeting(&space);
     let outcome = make(&space, "-j2").env("THINSHIM_CLANG", space.path("meeting")).ok();
     quiet(&outcome);
     let report = space.report();

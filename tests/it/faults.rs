@@ -19,7 +19,7 @@ use crate::space::{NEWEST, Outcome, Run, TestSpace, bin};
 
 /// A clang that does `fault` for the module `twice.o`. In its words, `$out` is the object to be
 /// written, `$index` the individual index and `real` the real clang with the arguments as given.
-fn faulty(space: &TestSpace, fault: &str) {
+pub(crate) fn faulty(space: &TestSpace, fault: &str) {
     let clang = bin(NEWEST).join("clang");
     let clang = clang.display();
     space.script(
@@ -36,6 +36,8 @@ fn link(space: &TestSpace, output: &str) -> Run {
     space
         .strict(&format!("ld.lld {} -o {output}", program("main.o twice.o next.o")))
         .env("THINSHIM_CLANG", space.path("faulty"))
+        // No summary, however long it takes.
+        .env("MAKEFLAGS", "s")
 }
 
 #[track_caller]

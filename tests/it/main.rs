@@ -9,6 +9,7 @@ mod cache;
 mod cached_links;
 mod compiles;
 mod driver;
+mod dtlto;
 mod faults;
 mod harm;
 mod jobserver;
