@@ -1,5 +1,6 @@
-//! A seeded walk of edits over a generated project: after each one, the link with the cache gives
-//! the bytes that a link without it gives.
+//! A seeded walk of edits over a generated project, shaped as a kernel: one big relocatable link,
+//! several small ones, and a link by a script of each small one's object with a module beside it.
+//! After each edit, every link with the cache gives the bytes that it gives without.
 //!
 //! `THINSHIM_TEST_WALK="EDITS MODULES SEED"` makes it longer (`scripts/walk`).
 
@@ -28,12 +29,31 @@ struct Module {
     calls: [usize; 3],
     alignment: usize,
     data: bool,
+    /// Which link it is in: the big one is 0.
+    home: usize,
+}
+
+/// Two thirds are in the big link; of the others one, two, three, ... together.
+fn home_of(number: usize, count: usize) -> usize {
+    let big = count - count / 3;
+    (0..=count).find(|home| number < big + home * (home + 1) / 2).unwrap_or(0)
 }
 
 struct Project {
     space: TestSpace,
     modules: Vec<Module>,
+    /// How many small links there are.
+    small: usize,
+    /// The module edited last, as it was.
+    before: Option<Module>,
     level: usize,
+}
+
+/// What the links of one step came to.
+#[derive(Default)]
+struct Sum {
+    modules: u64,
+    run: u64,
 }
 
 impl Project {
@@ -46,11 +66,32 @@ impl Project {
                 calls: [(); 3].map(|()| number + 1 + dice.roll(count)),
                 alignment: 0,
                 data: number.is_multiple_of(5),
+                home: home_of(number, count),
             })
-            .collect();
-        let project = Project { space: TestSpace::new().cached(), modules, level: 1 };
+            .collect::<Vec<Module>>();
+        let small = modules.last().map_or(0, |module| module.home);
+        let space = TestSpace::new().cached();
+        let project = Project { space, modules, small, before: None, level: 1 };
         project.header(1);
         project.data("first");
+        project.text("first");
+        project.space.write(
+            "module.lds",
+            "SECTIONS { .modinfo : { *(.modinfo) } .text.all 0 : { *(.text .text.[0-9a-zA-Z_]*) } }",
+        );
+        for number in 1..=small {
+            let text = format!(
+                "__attribute__((section(\".modinfo\"), used)) static const char l[] = \"name=k{number}\";\n"
+            );
+            project.space.write(&format!("k{number}.mod.c"), text);
+            project
+                .space
+                .shim(&format!("clang -O2 -flto=thin -c k{number}.mod.c -o k{number}.mod.o"))
+                .ok();
+        }
+        for directory in ["cached", "clean"] {
+            project.space.write(&format!("{directory}/keep"), "");
+        }
         (0..count).for_each(|number| project.compile(number));
         project
     }
@@ -67,6 +108,10 @@ impl Project {
         self.space.write("data.txt", word);
     }
 
+    fn text(&self, word: &str) {
+        self.space.write("text.inc", format!(".ascii \"{word}\"\n"));
+    }
+
     /// Every other module includes the constant of the header.
     fn compile(&self, number: usize) {
         let module = &self.modules[number];
@@ -74,7 +119,8 @@ impl Project {
         if module.data {
             let _ = writeln!(
                 text,
-                "__asm__(\".pushsection .rodata\\nd{number}: .incbin \\\"data.txt\\\"\\n.popsection\\n\");"
+                "__asm__(\".pushsection .rodata\\nd{number}: .incbin \\\"data.txt\\\"\\n\"\n\
+                 \".include \\\"text.inc\\\"\\n.popsection\\n\");"
             );
         }
         let shared = if number.is_multiple_of(2) { "SHARED" } else { "3" };
@@ -98,69 +144,102 @@ impl Project {
     }
 
     fn edit(&mut self, dice: &mut Dice) -> String {
-        let number = dice.roll(self.modules.len());
-        match dice.roll(8) {
+        let count = self.modules.len();
+        let number = dice.roll(count);
+        let before = self.modules[number].clone();
+        let module = &mut self.modules[number];
+        let told = match dice.roll(11) {
             0..=2 => {
-                self.modules[number].factor = dice.roll(100);
-                self.compile(number);
+                module.factor = dice.roll(100);
                 format!("the body of m{number}")
             }
             3 => {
-                self.modules[number].alignment = dice.roll(4);
-                self.compile(number);
+                module.alignment = dice.roll(4);
                 format!("the options of m{number}")
             }
             4 => {
-                let constant = dice.roll(3);
-                self.header(constant);
-                (0..self.modules.len()).step_by(2).for_each(|number| self.compile(number));
-                format!("the header: {constant}")
+                module.calls = [(); 3].map(|()| number + 1 + dice.roll(count));
+                format!("the calls of m{number}")
             }
             5 => {
-                let word = ["first", "second", "third"][dice.roll(3)];
-                self.data(word);
-                format!("the data: {word}")
+                module.home = dice.roll(self.small + 1);
+                format!("the link of m{number}: {}", module.home)
             }
             6 => {
-                let count = self.modules.len();
-                self.modules[number].calls = [(); 3].map(|()| number + 1 + dice.roll(count));
+                let Some(module) = self.before.take() else { return "nothing".into() };
+                let number = module.number;
+                self.modules[number] = module;
                 self.compile(number);
-                format!("the calls of m{number}")
+                return format!("m{number}, back to what it was");
+            }
+            7 => {
+                let constant = dice.roll(3);
+                self.header(constant);
+                (0..count).step_by(2).for_each(|number| self.compile(number));
+                return format!("the header: {constant}");
+            }
+            8 => {
+                let word = ["first", "second", "third"][dice.roll(3)];
+                self.data(word);
+                return format!("the data: {word}");
+            }
+            9 => {
+                let word = ["first", "second", "third"][dice.roll(3)];
+                self.text(word);
+                return format!("the included assembly: {word}");
             }
             _ => {
                 self.level = 1 + dice.roll(3);
-                format!("the link's options: {}", self.level)
+                return format!("the links' options: {}", self.level);
             }
-        }
+        };
+        self.before = Some(before);
+        self.compile(number);
+        told
     }
 
-    /// Links with and without the cache, and once more, for which there is nothing to do; returns
-    /// the hits of the first.
-    fn link(&self, step: &str) -> u64 {
-        let mut objects = String::new();
-        for module in &self.modules {
-            let _ = write!(objects, " m{}.o", module.number);
-        }
-        let run = |output: &str| {
-            self.space
-                .strict(&format!(
-                    "ld.lld -r -mllvm -import-instr-limit={} {objects} -o {output}",
-                    self.level * 10
-                ))
-                .env("MAKEFLAGS", "s")
-                .env("THINSHIM_REPORT", "report")
+    /// One link with and without the cache, and once more, for which there is nothing to do.
+    fn link(&self, step: &str, args: &str, output: &str, modules: usize, sum: &mut Sum) {
+        let run = |directory: &str| {
+            let args = args.replace("HERE", directory);
+            let run = self.space.strict(&format!("ld.lld -r {args} -o {directory}/{output}"));
+            run.env("MAKEFLAGS", "s").env("THINSHIM_REPORT", "report")
         };
         run("clean").env("THINSHIM_CACHE", "off").ok();
+        let clean = self.space.read(format!("clean/{output}"));
         let link = || {
-            run("out").ok();
-            let same = self.space.read("out") == self.space.read("clean");
-            assert!(same, "after an edit of {step}: stale");
-            self.space.report()["link_hit"] == true
+            run("cached").ok();
+            let same = self.space.read(format!("cached/{output}")) == clean;
+            assert!(same, "after an edit of {step}: {output} is stale");
         };
-        let modules = self.modules.len() as u64;
-        let hits = if link() { modules } else { counts(&self.space).1 };
-        assert!(link(), "after an edit of {step}: {}", self.space.report());
-        hits
+        link();
+        sum.modules += modules as u64;
+        sum.run += counts(&self.space).0;
+        link();
+        let report = self.space.report();
+        assert!(report["link_hit"] == true, "after an edit of {step}: {report}");
+    }
+
+    /// All links.
+    fn build(&self, step: &str) -> Sum {
+        let mut sum = Sum::default();
+        for home in 0..=self.small {
+            let members = self.modules.iter().filter(|module| module.home == home);
+            let names: Vec<String> =
+                members.map(|module| format!("m{}.o", module.number)).collect();
+            // The last one may have moved out.
+            if names.is_empty() {
+                continue;
+            }
+            let options = format!("-mllvm -import-instr-limit={}", self.level * 10);
+            let (args, output) = (format!("{options} {}", names.join(" ")), format!("k{home}.o"));
+            self.link(step, &args, &output, names.len(), &mut sum);
+            if home > 0 {
+                let args = format!("--build-id=sha1 -T module.lds HERE/k{home}.o k{home}.mod.o");
+                self.link(step, &args, &format!("k{home}.ko"), 1, &mut sum);
+            }
+        }
+        sum
     }
 }
 
@@ -172,14 +251,19 @@ fn every_step_of_a_walk_is_as_clean() {
     let [edits, modules, seed] = numbers[..] else { panic!("EDITS MODULES SEED, not {asked}") };
     let mut dice = Dice(seed as u64);
     let mut project = Project::new(modules, &mut dice);
-    project.link("nothing");
-    let mut hits = 0;
+    assert!(project.small > 0, "too few modules for a small link");
+    let Sum { modules, run } = project.build("nothing");
+    assert_eq!(run, modules, "an empty cache");
+    let mut all = Sum::default();
     for number in 1..=edits {
         let step = project.edit(&mut dice);
-        let taken = project.link(&step);
-        eprintln!("{number}/{edits}: {step}: {taken} of {modules} from cache");
-        hits += taken;
+        let sum = project.build(&step);
+        eprintln!("{number}/{edits}: {step}: {} of {} back ends run", sum.run, sum.modules);
+        all.modules += sum.modules;
+        all.run += sum.run;
     }
-    assert!(hits > 0, "a cache that never hits proves nothing");
-    assert_eq!(project.link("nothing"), modules as u64);
+    eprintln!("{edits} edits, seed {seed}: {} of {} back ends run", all.run, all.modules);
+    assert!(all.run > 0 && all.run < all.modules, "a cache that never hits proves nothing");
+    assert_eq!(project.build("nothing").run, 0);
+    project.space.is_clean();
 }
