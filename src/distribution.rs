@@ -254,7 +254,7 @@ impl<'a> Distribution<'a> {
         let mut command = Command::new(self.linker);
         // lld tells its flavour by its name, and a symlink's target may have another.
         command.arg0("ld.lld").args(args);
-        step::run(&mut command, self.signals)
+        linker::hear(&mut command, &self.prepared.link.output, self.signals)
             .map_err(|error| self.fail(&format!("cannot run {}", self.linker.display()), &error))
     }
 

@@ -72,7 +72,7 @@ fn small(
         report(&told)?;
         return Err(linker::become_single(call, linker));
     }
-    let ended = linker::run_single(call, linker)?;
+    let ended = linker::run_single(call, linker, &link.output)?;
     back_end_call::say(&ended.said);
     if let Some(signal) = ended.interrupted {
         return Ok(child::end_by(signal));

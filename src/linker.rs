@@ -1,10 +1,12 @@
 //! The real linker as a process. Its threads are jobs too.
 
-use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::Failure;
 use crate::dispatch::Tool;
@@ -16,6 +18,9 @@ use crate::sys::{child, step};
 const THREADS_MAX: usize = 16;
 /// A token that is free comes by way of the keeper: two process switches.
 const TOKENS_WAIT: Duration = Duration::from_millis(10);
+
+/// How far the times of files may be behind the clock: a jiffy, which is 10 ms at most.
+const TICK: Duration = Duration::from_millis(20);
 
 /// How many threads a linker may have: its own, and one for each token that is free now. The
 /// tokens stay in the pool's hand.
@@ -38,10 +43,46 @@ pub fn become_single(call: &Tool, linker: &Path) -> Failure {
 ///
 /// # Errors
 /// Where the linker cannot be run.
-pub fn run_single(call: &Tool, linker: &Path) -> Result<step::Ended, Failure> {
+pub fn run_single(call: &Tool, linker: &Path, output: &Path) -> Result<step::Ended, Failure> {
     let signals = Signals::hold().map_err(|error| failure(linker, &error))?;
-    step::run(&mut command(call, linker, &[threads_option(1)]), &signals)
+    hear(&mut command(call, linker, &[threads_option(1)]), output, &signals)
         .map_err(|error| failure(linker, &error))
+}
+
+/// Runs a linker to its end and captures what it says on stderr. What one that was killed leaves
+/// beside its output goes, too.
+///
+/// # Errors
+/// Where the linker cannot be run.
+pub fn hear(command: &mut Command, output: &Path, signals: &Signals) -> io::Result<step::Ended> {
+    let since = SystemTime::now() - TICK;
+    let ended = step::run(command, signals)?;
+    if ended.status.signal().is_some() {
+        sweep(output, since);
+    }
+    Ok(ended)
+}
+
+/// Removes the files that lld has begun to write `output` to since then. It removes them itself
+/// where a signal lets it, and where that does not come before lld has taken note of the file.
+fn sweep(output: &Path, since: SystemTime) {
+    let (Some(base), Some(parent)) = (output.file_name(), output.parent()) else { return };
+    let directory = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let begun = || entry.metadata()?.modified().map(|time| time >= since);
+        if is_temporary(&entry.file_name(), base) && begun().unwrap_or(false) {
+            log::info!("{} goes: the linker was killed", entry.path().display());
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Whether LLVM would write `base` to a file of that name (`FileOutputBuffer.cpp`: `.tmp` and
+/// seven hexadecimal digits).
+fn is_temporary(name: &OsStr, base: &OsStr) -> bool {
+    let rest = name.as_bytes().strip_prefix(base.as_bytes());
+    let digits = rest.and_then(|rest| rest.strip_prefix(b".tmp")).unwrap_or_default();
+    digits.len() == 7 && digits.iter().all(u8::is_ascii_hexdigit)
 }
 
 /// Does the link in-process, on the tokens that are free.
@@ -81,6 +122,26 @@ fn command(call: &Tool, linker: &Path, defaults: &[OsString]) -> Command {
     command
 }
 
-fn failure(linker: &Path, error: &std::io::Error) -> Failure {
+fn failure(linker: &Path, error: &io::Error) -> Failure {
     Failure::new(format!("cannot run {}: {error}", linker.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_temporaries() {
+        for (name, expected) in [
+            ("out.o.tmp0a1b2c3", true),
+            ("out.o.tmp0a1b2c", false),
+            ("out.o.tmp0a1b2c3d", false),
+            ("out.o.tmp0a1b2cx", false),
+            ("out.o0a1b2c3", false),
+            ("another.o.tmp0a1b2c3", false),
+            ("out.o", false),
+        ] {
+            assert_eq!(is_temporary(OsStr::new(name), OsStr::new("out.o")), expected, "{name}");
+        }
+    }
 }

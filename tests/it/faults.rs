@@ -154,6 +154,32 @@ fn a_shard_is_spoilt() {
     }
 }
 
+/// A linker that is killed while it writes: what it has begun to write goes, and nothing else.
+#[test]
+fn the_linker_is_killed() {
+    let space = TestSpace::new();
+    three(&space);
+    let real = bin(NEWEST).join("ld.lld");
+    let text = format!(
+        "case \"$*\" in *thinlto-index-only*) exec {} \"$@\" ;; esac\n\
+         : > out.tmp0a1b2c3\nkill -KILL $$\n",
+        real.display()
+    );
+    space.script("dying/ld.lld", &text);
+    space.write("out.tmp1234567", "of another day");
+    let file = fs::File::options().write(true).open(space.path("out.tmp1234567"));
+    file.expect("a file").set_modified(std::time::UNIX_EPOCH).expect("a time");
+    let outcome = space
+        .strict("dying/ld.lld -r main.o twice.o next.o -o out")
+        .env("THINSHIM_CLANG", bin(NEWEST).join("clang"))
+        .env("THINSHIM_SMALL", "0")
+        .end();
+    assert!(!outcome.status.success() && !space.exists("out"), "{outcome}");
+    assert!(space.exists("out.tmp1234567"));
+    space.remove("out.tmp1234567");
+    space.is_clean();
+}
+
 /// One that hears no SIGTERM, with a child of its own: both are gone, and the link has failed.
 #[test]
 fn a_back_end_hangs() {
