@@ -155,6 +155,7 @@ mod tests {
             "--config=x",
             "--no-such-option",
             "-x c",
+            "-Xlinker",
         ] {
             assert_eq!(parse(&words(&format!("{plain} {more}"))), None, "{more}");
         }

@@ -57,10 +57,12 @@ pub(crate) struct Item<'a> {
     pub(crate) value: &'a OsStr,
     /// The words as typed.
     pub(crate) words: &'a [OsString],
+    /// Its value should be the next word, and there is none.
+    pub(crate) value_missing: bool,
 }
 
 /// The items of a command line without its first word. A missing value counts as empty: clang
-/// itself complains of it.
+/// itself complains of it. An empty word is no input: clang skips it.
 pub(crate) fn items(args: &[OsString]) -> impl Iterator<Item = Item<'_>> {
     let mut rest = args;
     let mut only_inputs = false;
@@ -69,8 +71,9 @@ pub(crate) fn items(args: &[OsString]) -> impl Iterator<Item = Item<'_>> {
         let bytes = first.as_bytes();
         if only_inputs || bytes.len() < 2 || bytes[0] != b'-' {
             rest = after;
+            let row = bytes.is_empty().then_some(&table::EMPTY);
             let words = std::slice::from_ref(first);
-            return Some(Item { row: None, value: first, words });
+            return Some(Item { row, value: first, words, value_missing: false });
         }
         if bytes == b"--" {
             only_inputs = true;
@@ -84,7 +87,8 @@ pub(crate) fn items(args: &[OsString]) -> impl Iterator<Item = Item<'_>> {
         };
         let (words, after) = rest.split_at(count);
         rest = after;
-        Some(Item { row: Some(row), value, words })
+        let value_missing = separate && count == 1;
+        Some(Item { row: Some(row), value, words, value_missing })
     })
 }
 
@@ -314,6 +318,15 @@ mod tests {
                 other => panic!("{line}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn empty_words_are_no_inputs() {
+        let mut line = words("-flto=thin -c a.c");
+        line.insert(1, OsString::new());
+        let Invocation::Compile(compile) = parse(&line) else { panic!("no compile") };
+        assert_eq!(compile.outputs, [PathBuf::from("a.o")]);
+        assert_eq!(parse(&[OsString::new()]), Invocation::PassThrough("no input"));
     }
 
     #[test]

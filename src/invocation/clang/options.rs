@@ -18,12 +18,16 @@ pub struct Refused(pub OsString);
 ///
 /// # Errors
 /// [`Refused`] with the first option that may change code generation in a way nobody here
-/// understands.
+/// understands, or whose value is missing.
 pub fn back_end_options(args: &[OsString]) -> Result<Vec<OsString>, Refused> {
     let mut options = Vec::new();
     let mut cc1_pending = Cc1Pending::None;
     for item in items(args) {
         let Some(row) = item.row else { continue };
+        // Whatever came next would be taken for the value.
+        if item.value_missing {
+            return Err(Refused(item.words[0].clone()));
+        }
         let keep = match row.fate {
             Fate::CodeGen => true,
             Fate::Llvm => keep_llvm(item.value)?,
@@ -202,6 +206,10 @@ mod tests {
             "-mllvm",
             "-Xclang",
             "--",
+            // Each would take the word after the record for its value.
+            "-O2 -target",
+            "-Xassembler",
+            "-G",
         ] {
             assert!(check(&words(line)).is_err(), "{line}");
         }

@@ -395,6 +395,8 @@ pub static TABLE: &[Row] = &[
     row("-z", Either, Linker),
 ];
 
+/// What an empty word is.
+pub static EMPTY: Row = row("", Flag, FrontEnd);
 static CODEGEN_FAMILY: Row = row("", Flag, CodeGen);
 static DOUBT: Row = row("", Flag, Doubt);
 
