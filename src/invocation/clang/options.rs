@@ -165,7 +165,26 @@ fn keep_assembler(item: &Item<'_>) -> Result<bool, Refused> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::table::tests::word;
     use super::*;
+    use proptest::prelude::*;
+    use std::os::unix::ffi::OsStringExt;
+
+    proptest! {
+        #[test]
+        fn items_print_as_they_were_and_a_record_passes_whatever_follows(
+            args in proptest::collection::vec(word().prop_map(OsString::from_vec), 0..8),
+        ) {
+            let printed: Vec<OsString> = items(&args).flat_map(|item| item.words.to_vec()).collect();
+            prop_assert_eq!(&printed, &args);
+            if let Ok(mut options) = back_end_options(&args) {
+                prop_assert_eq!(check(&options), Ok(()));
+                let more = OsString::from("--no-such-option");
+                options.push(more.clone());
+                prop_assert_eq!(check(&options), Err(Refused(more)));
+            }
+        }
+    }
 
     fn words(line: &str) -> Vec<OsString> {
         line.split_whitespace().map(OsString::from).collect()

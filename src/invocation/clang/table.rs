@@ -404,22 +404,30 @@ static DOUBT: Row = row("", Flag, Doubt);
 ///
 /// Among the rows that match, the longest name counts, as in LLVM's option parser.
 pub fn find(word: &[u8]) -> &'static Row {
-    let mut len = word.len();
-    while len > 0 {
-        if let Ok(index) = TABLE.binary_search_by(|row| row.name.as_bytes().cmp(&word[..len])) {
-            let row = &TABLE[index];
-            let whole = len == word.len();
-            let fits = match row.form {
-                Flag | Separate => whole,
-                Joined | Either => true,
-            };
-            if fits {
-                return row;
-            }
+    // Every row whose name begins `word` also begins all rows sorted between the two, so that the
+    // nearest row from below tells how much of `word` is worth a further look.
+    let mut key = word;
+    while let Some(below) = TABLE.partition_point(|row| row.name.as_bytes() <= key).checked_sub(1) {
+        let row = &TABLE[below];
+        let name = row.name.as_bytes();
+        let common = name.iter().zip(key).take_while(|(a, b)| a == b).count();
+        if common < name.len() {
+            key = &key[..common];
+        } else if accepts(row, word) {
+            return row;
+        } else {
+            key = &key[..common - 1];
         }
-        len -= 1;
     }
     family(word)
+}
+
+/// Whether `row`, whose name begins `word`, takes it.
+fn accepts(row: &Row, word: &[u8]) -> bool {
+    match row.form {
+        Flag | Separate => word.len() == row.name.len(),
+        Joined | Either => true,
+    }
 }
 
 /// What an option that no row names becomes: `-f`, `-m` and `-g` options change code generation,
@@ -437,13 +445,38 @@ pub fn is_plain(word: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn the_table_is_sorted() {
         for pair in TABLE.windows(2) {
             assert!(pair[0].name < pair[1].name, "{} < {}", pair[0].name, pair[1].name);
+        }
+    }
+
+    /// A word that is in the table, or nearly, or anything.
+    pub(in super::super) fn word() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            "-{0,2}[a-zA-Z=-]{0,12}".prop_map(String::into_bytes),
+            (0..TABLE.len(), "[=a-z0-9]{0,3}").prop_map(|(row, tail)| format!(
+                "{}{tail}",
+                TABLE[row].name
+            )
+            .into_bytes()),
+            proptest::collection::vec(any::<u8>(), 0..12),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn the_search_finds_what_a_walk_through_the_table_finds(word in word()) {
+            let walked = TABLE
+                .iter()
+                .filter(|row| word.starts_with(row.name.as_bytes()) && accepts(row, &word))
+                .max_by_key(|row| row.name.len());
+            prop_assert!(std::ptr::eq(find(&word), walked.unwrap_or_else(|| family(&word))));
         }
     }
 
