@@ -88,7 +88,9 @@ pub fn quote<'a>(words: impl IntoIterator<Item = &'a OsStr>) -> Vec<u8> {
     let mut text = Vec::new();
     for word in words {
         for &byte in word.as_bytes() {
-            if matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b'\\' | b'"' | b'\'') {
+            let special = matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b'\\' | b'"' | b'\'');
+            // A file may not begin like a byte order mark.
+            if special || text.is_empty() && !byte.is_ascii() {
                 text.push(b'\\');
             }
             text.push(byte);
@@ -233,6 +235,16 @@ mod tests {
         assert_eq!(words(r#"a "" '' b"#), ["a", "b"]);
         assert_eq!(words("a\x0bb \\"), ["a\x0bb", "\\"]);
         assert_eq!(words("a\\\nb"), ["a\nb"]);
+    }
+
+    #[test]
+    fn a_first_word_like_a_byte_order_mark_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        for mark in [&b"\xff\xfea"[..], b"\xfe\xffa", b"\xef\xbb\xbfa"] {
+            let word = OsStr::from_bytes(mark);
+            let line = [file(dir.path(), "marked", quote([word, "b".as_ref()]))];
+            assert_eq!(expand(&line).unwrap(), [word, "b".as_ref()]);
+        }
     }
 
     #[test]
