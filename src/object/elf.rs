@@ -1,7 +1,7 @@
 //! ELF headers: is this native object what a back end should have written?
 
 use object::read::elf::{FileHeader, SectionHeader};
-use object::{Endianness, elf};
+use object::{Endianness, SectionIndex, elf};
 
 /// The name of the sections that make a `-r` link's cost grow with the square of their number.
 pub const PATCHABLE: &[u8] = b"__patchable_function_entries";
@@ -44,6 +44,13 @@ fn class<H: FileHeader<Endian = Endianness>>(data: &[u8]) -> Result<Native, Stri
     if sections.is_empty() {
         return Err("it has no sections".into());
     }
+    let names = match header.shstrndx(endian, data).map_err(broken)? {
+        0 => &[][..],
+        index => {
+            let section = sections.section(SectionIndex(index as usize)).map_err(broken)?;
+            section.data(endian, data).map_err(broken)?
+        }
+    };
     let mut native =
         Native { machine: header.e_machine(endian).0, patchable_sections: 0, has_contents: false };
     for section in sections.iter() {
@@ -58,10 +65,12 @@ fn class<H: FileHeader<Endian = Endianness>>(data: &[u8]) -> Result<Native, Stri
             let entry: u64 = section.sh_entsize(endian).into();
             native.has_contents |= entry != 0 && size / entry > 2;
         }
-        if flags & elf::SHF_LINK_ORDER.0 != 0
-            && sections.section_name(endian, section).is_ok_and(|name| name == PATCHABLE)
-        {
-            native.patchable_sections += 1;
+        if flags & elf::SHF_LINK_ORDER.0 != 0 {
+            // Not the whole name: each of many sections may claim one that is as long as the file.
+            let name = names.get(section.sh_name(endian) as usize..).unwrap_or_default();
+            let is_patchable =
+                name.strip_prefix(PATCHABLE).is_some_and(|rest| rest.first() == Some(&0));
+            native.patchable_sections += usize::from(is_patchable);
         }
     }
     Ok(native)
@@ -90,6 +99,46 @@ pub fn machine_of(triple: &str) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A 64-bit object: these names, and a section with `SHF_LINK_ORDER` for each of these places
+    /// in them.
+    fn with_names(names: &[u8], places: &[u32]) -> Vec<u8> {
+        const HEADER: u16 = 64;
+        let mut object = b"\x7fELF\x02\x01\x01".to_vec();
+        object.resize(16, 0);
+        let count = places.len() as u16 + 2; // a handful
+        for half in [1, 62, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0] {
+            object.extend(u16::to_le_bytes(half));
+        }
+        object.extend((u64::from(HEADER) + names.len() as u64).to_le_bytes());
+        for half in [0, 0, HEADER, 0, 0, HEADER, count, 1] {
+            object.extend(u16::to_le_bytes(half));
+        }
+        assert_eq!(object.len(), usize::from(HEADER));
+        object.extend(names);
+        let mut section = |name: u32, kind: u32, flags: u64, offset: u64, size: u64| {
+            object.extend(name.to_le_bytes().into_iter().chain(kind.to_le_bytes()));
+            for word in [flags, 0, offset, size, 0, 0, 0] {
+                object.extend(u64::to_le_bytes(word));
+            }
+        };
+        section(0, 0, 0, 0, 0);
+        section(0, elf::SHT_STRTAB.0, 0, HEADER.into(), names.len() as u64);
+        for &place in places {
+            section(place, elf::SHT_PROGBITS.0, elf::SHF_LINK_ORDER.0, 0, 0);
+        }
+        object
+    }
+
+    #[test]
+    fn patchable_sections_are_counted_by_their_whole_name() {
+        let names = b"\0__patchable_function_entries\0.__patchable_function_entries.x\0\
+                      __patchable_function_entries";
+        let last = names.len() as u32 - 28; // without its end
+        let native = read(&with_names(names, &[0, 1, 1, 2, 31, last, 1 << 30])).unwrap();
+        assert_eq!(native.patchable_sections, 2);
+        assert_eq!(read(&with_names(names, &[])).unwrap().patchable_sections, 0);
+    }
 
     #[test]
     fn rubbish_is_told_from_objects() {
