@@ -2,6 +2,8 @@
 
 pub mod archive;
 pub mod assembly;
+#[cfg(test)]
+mod bits;
 pub mod bitstream;
 pub mod elf;
 pub mod kind;

@@ -138,9 +138,14 @@ fn template(operands: &[u64]) -> Vec<u8> {
 /// back end's own.
 ///
 /// # Errors
-/// [`Malformed`] where it is not a well-formed bitstream.
+/// [`Malformed`] where it is not a well-formed bitstream, or where its names are longer than itself:
+/// LLVM's writer spends six bits on a character, an abbreviation may spend none.
 pub fn modules_of_index(index: &[u8]) -> Result<Vec<Vec<u8>>, Malformed> {
-    struct Names(Vec<Vec<u8>>);
+    struct Names {
+        names: Vec<Vec<u8>>,
+        /// Bytes of names that may follow; `None` after too many.
+        left: Option<usize>,
+    }
     impl Visitor for Names {
         fn block(&mut self, parent: Option<u64>, id: u64) -> Visit {
             match (parent, id) {
@@ -151,14 +156,19 @@ pub fn modules_of_index(index: &[u8]) -> Result<Vec<Vec<u8>>, Malformed> {
 
         fn record(&mut self, block: u64, code: u64, operands: &[u64], _blob: &[u8]) -> bool {
             if block == block::MODULE_STRTAB && code == code::MST_ENTRY {
-                self.0.push(bytes(operands.get(1..).unwrap_or_default()));
+                let name = operands.get(1..).unwrap_or_default();
+                self.left = self.left.and_then(|left| left.checked_sub(name.len().max(1)));
+                if self.left.is_none() {
+                    return false;
+                }
+                self.names.push(bytes(name));
             }
             true
         }
     }
-    let mut names = Names(Vec::new());
+    let mut names = Names { names: Vec::new(), left: Some(index.len() * 2) };
     bitstream::walk(index, &mut names)?;
-    Ok(names.0)
+    names.left.map(|_| names.names).ok_or(Malformed)
 }
 
 /// Reads the facts of a bitcode file (without its wrapper). `look_for_asm` reads the function
@@ -175,4 +185,28 @@ pub fn facts(bitcode: &[u8], look_for_asm: bool) -> Result<Facts, Malformed> {
     reader.facts.thin = reader.thin_modules > 0;
     reader.facts.regular = reader.modules > reader.thin_modules;
     Ok(reader.facts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bits::Bits;
+    use super::*;
+
+    /// An index of modules whose names each take nothing but their abbreviation's number.
+    fn index_of_literals(entries: usize) -> Vec<u8> {
+        let literal = |bits: Bits, value| bits.fixed(1, 1).vbr(value, 8);
+        // The code, an id, ten characters.
+        let mut body = Bits::default().fixed(2, 3).vbr(12, 5);
+        body = literal(literal(body, code::MST_ENTRY), 0);
+        body = (0..10).fold(body, |body, _| literal(body, b'a'.into()));
+        body = (0..entries).fold(body, |body, _| body.fixed(4, 3)).fixed(0, 3);
+        let strtab = Bits::default().block(3, block::MODULE_STRTAB, None, body).fixed(0, 3);
+        Bits::default().block(2, block::MODULE, None, strtab).stream()
+    }
+
+    #[test]
+    fn an_index_names_no_more_than_fits_into_it() {
+        assert_eq!(modules_of_index(&index_of_literals(2)).unwrap(), [b"aaaaaaaaaa"; 2]);
+        assert_eq!(modules_of_index(&index_of_literals(10_000)), Err(Malformed));
+    }
 }
