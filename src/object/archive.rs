@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use object::read::archive::ArchiveFile;
 
+use super::kind::{self, Kind};
+
 /// An archive begins with it.
 const MAGIC: &[u8] = b"!<arch>\n";
 
@@ -111,6 +113,10 @@ pub fn write(members: &[(&OsStr, &[u8])]) -> Vec<u8> {
 /// # Errors
 /// A sentence, for an archive that breaks the format's rules.
 pub fn members(path: &Path, data: &[u8]) -> Result<Vec<Member>, String> {
+    // The library reads those of AIX and z/OS, too.
+    if !matches!(kind::of(data), Kind::Archive | Kind::ThinArchive) {
+        return Err("it is not an archive".into());
+    }
     let archive = ArchiveFile::parse(data).map_err(|error| error.to_string())?;
     let directory = path.parent().unwrap_or(Path::new(""));
     let mut members = Vec::new();
@@ -140,6 +146,62 @@ pub fn members(path: &Path, data: &[u8]) -> Result<Vec<Member>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::os::unix::ffi::OsStringExt;
+
+    fn files() -> impl Strategy<Value = Vec<(OsString, Vec<u8>)>> {
+        let byte = (1_u8..=255).prop_filter("ends a name", |byte| !b"/\n".contains(byte));
+        let name = proptest::collection::vec(byte, 1..40).prop_map(OsString::from_vec);
+        proptest::collection::vec((name, proptest::collection::vec(any::<u8>(), 0..40)), 0..8)
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_is_listed(files in files()) {
+            let written: Vec<(&OsStr, &[u8])> =
+                files.iter().map(|(name, data)| (name.as_os_str(), data.as_slice())).collect();
+            let archive = write(&written);
+            let listed = members(Path::new("a.a"), &archive).unwrap();
+            let read: Vec<(&OsStr, &[u8])> = listed
+                .iter()
+                .map(|member| match &member.place {
+                    Place::Inside(range) => (member.name.as_os_str(), &archive[range.clone()]),
+                    Place::File(file) => panic!("{} is no member", file.display()),
+                })
+                .collect();
+            prop_assert_eq!(read, written);
+            let sizes: Vec<_> =
+                files.iter().map(|(name, data)| (name.clone(), data.len() as u64)).collect();
+            let starts = listed.iter().map(|member| match &member.place {
+                Place::Inside(range) => range.start as u64 - HEADER,
+                Place::File(_) => 0,
+            });
+            prop_assert_eq!(layout(&sizes), starts.collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn members_lie_inside_whatever_the_bytes(
+            files in files(),
+            thin in any::<bool>(),
+            changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+        ) {
+            let written: Vec<(&OsStr, &[u8])> =
+                files.iter().map(|(name, data)| (name.as_os_str(), data.as_slice())).collect();
+            let mut archive = write(&written);
+            if thin {
+                archive[..MAGIC.len()].copy_from_slice(b"!<thin>\n");
+            }
+            for (at, byte) in changes {
+                let at = at.index(archive.len());
+                archive[at] = byte;
+            }
+            for member in members(Path::new("a.a"), &archive).unwrap_or_default() {
+                if let Place::Inside(range) = member.place {
+                    prop_assert!(range.start <= range.end && range.end <= archive.len());
+                }
+            }
+        }
+    }
 
     /// A thin archive whose table of names holds one name, and one member of that name.
     fn thin(name: &str) -> Vec<u8> {
@@ -150,6 +212,13 @@ mod tests {
         archive.extend(member("//", table.len()).bytes().chain(table.bytes()));
         archive.extend(member("/0", 4).bytes());
         archive
+    }
+
+    #[test]
+    fn other_systems_archives_are_none() {
+        // AIX's: its table may name one member many times.
+        let aix = format!("<bigaf>\n{:<20}{:<20}{:<20}{:<20}{:<20}{:<20}", 0, 0, 0, 0, 0, 0);
+        assert!(members(Path::new("a.a"), aix.as_bytes()).is_err());
     }
 
     #[test]
