@@ -57,6 +57,34 @@ pub fn header(bitcode_len: usize) -> Option<[u8; HEADER_LEN]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        proptest::collection::vec(any::<u8>(), 0..40)
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_wrapped_comes_apart(more in bytes(), tail in bytes()) {
+            let bitcode = [b"BC\xC0\xDE", more.as_slice()].concat();
+            let header = header(bitcode.len()).unwrap();
+            let file = [&header, bitcode.as_slice(), &tail].concat();
+            prop_assert_eq!(split(&file), Some(Parts { bitcode: &bitcode, tail: &tail }));
+            prop_assert_eq!(end(&header), Some((file.len() - tail.len()) as u64));
+        }
+
+        #[test]
+        fn no_header_reaches_past_the_file(words in any::<[u32; 4]>(), small in any::<bool>(), more in bytes()) {
+            let mut file = MAGIC.to_le_bytes().to_vec();
+            for word in words {
+                file.extend((if small { word % 40 } else { word }).to_le_bytes());
+            }
+            file.extend(more);
+            if let Some(parts) = split(&file) {
+                prop_assert_eq!(end(&file), Some((file.len() - parts.tail.len()) as u64));
+            }
+        }
+    }
 
     #[test]
     fn wrapped_bitcode_comes_apart() {
