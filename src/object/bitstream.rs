@@ -32,6 +32,8 @@ const BLOCKINFO: u64 = 0;
 const NESTING_MAX: usize = 16;
 /// Abbreviations of a block, and encodings of an abbreviation. LLVM's writer comes to about 50.
 const ABBREVIATIONS_MAX: usize = 256;
+/// Encodings of an abbreviation that take no bits in a record. LLVM's writers 14 to 22 come to 2.
+const BITLESS_MAX: usize = 16;
 
 #[derive(Clone, Copy, Debug)]
 enum Encoding {
@@ -41,6 +43,14 @@ enum Encoding {
     Array,
     Char6,
     Blob,
+}
+
+impl Encoding {
+    /// Whether its value is known without a look at the record.
+    fn is_bitless(self) -> bool {
+        // Width zero stands for the value zero (llvm/Bitstream/BitstreamReader.h).
+        matches!(self, Self::Literal(_) | Self::Fixed(0) | Self::Vbr(0))
+    }
 }
 
 type Abbreviation = Rc<[Encoding]>;
@@ -220,7 +230,6 @@ impl<'a> Walk<'a, '_> {
 
     fn abbreviation(&mut self) -> Result<Abbreviation, Malformed> {
         let count = self.cursor.vbr(5)?;
-        // A record of literals alone takes no bits but its abbreviation's number.
         if count > ABBREVIATIONS_MAX as u64 {
             return Err(Malformed);
         }
@@ -240,6 +249,10 @@ impl<'a> Walk<'a, '_> {
             };
             encodings.push(encoding);
         }
+        // A record of literals alone takes no bits but its abbreviation's number.
+        if encodings.iter().filter(|encoding| encoding.is_bitless()).count() > BITLESS_MAX {
+            return Err(Malformed);
+        }
         Ok(encodings.into())
     }
 
@@ -251,7 +264,6 @@ impl<'a> Walk<'a, '_> {
     fn scalar(&mut self, encoding: Encoding) -> Result<u64, Malformed> {
         match encoding {
             Encoding::Literal(value) => Ok(value),
-            // Width zero stands for the value zero (llvm/Bitstream/BitstreamReader.h).
             Encoding::Fixed(0) | Encoding::Vbr(0) => Ok(0),
             Encoding::Fixed(width) => self.cursor.fixed(width),
             Encoding::Vbr(width) => self.cursor.vbr(width),
@@ -274,10 +286,7 @@ impl<'a> Walk<'a, '_> {
                 Encoding::Array => {
                     let &element = rest.next().ok_or(Malformed)?;
                     // Elements without bits could be any number; LLVM's reader refuses them, too.
-                    if matches!(
-                        element,
-                        Encoding::Literal(_) | Encoding::Fixed(0) | Encoding::Vbr(0)
-                    ) {
+                    if element.is_bitless() {
                         return Err(Malformed);
                     }
                     let count = self.cursor.vbr(6)?;
@@ -313,7 +322,7 @@ mod tests {
         ) {
             // A block, lest nearly all of it end at its first bits.
             let (_, count) = count(Bits::default().block(2, 8, None, Bits(body)));
-            prop_assert!(count.operands <= 400 * ABBREVIATIONS_MAX);
+            prop_assert!(count.operands <= 400 * BITLESS_MAX);
         }
     }
 
@@ -387,6 +396,14 @@ mod tests {
         {
             let body = (0..number).fold(Bits::default(), |bits, _| abbreviation(bits)).fixed(0, 3);
             assert_eq!(count(Bits::default().block(2, 8, None, body)).0, expected, "{number}");
+        }
+        // Of literals alone: a record of them takes three bits, whatever their number.
+        for (literals, expected) in [(BITLESS_MAX, Ok(())), (BITLESS_MAX + 1, Err(Malformed))] {
+            let definition = Bits::default().fixed(2, 3).fixed(0b1_0000 | literals as u64 & 15, 5);
+            let definition = definition.vbr(literals as u64 >> 4, 5);
+            let body = (0..literals).fold(definition, |bits, _| bits.fixed(1, 1).vbr(7, 8));
+            let body = body.fixed(4, 3).fixed(0, 3);
+            assert_eq!(count(Bits::default().block(2, 8, None, body)).0, expected, "{literals}");
         }
         // A count of 289 in two chunks.
         let long = Bits::default().fixed(2, 3).fixed(0b1_0001, 5).fixed(0b1_0010, 5).fixed(1, 5);
