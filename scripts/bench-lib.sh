@@ -29,7 +29,7 @@ bench_objects() {
   objects=$cache/bench-$config-$1
   shift
   [[ -e $objects/.done ]] && return
-  kernel_source
+  kernel_source "$kernel_version"
   rm -rf "$objects"
   (
     bench_stamps

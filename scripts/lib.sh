@@ -19,6 +19,8 @@ rust_minimum=1.89
 # Kbuild asks for clang, ld.lld and llvm-* by their plain names; depmod may live in sbin.
 PATH=$llvm_bin:$HOME/.cargo/bin:$PATH:/usr/sbin:/sbin
 export PATH LC_ALL=C.UTF-8
+# A directory of the caller's, such as one of ccache's links (compiler_cache), goes before all of them.
+PATH=${THINSHIM_DEV_PATH:+$THINSHIM_DEV_PATH:}$PATH
 # Builds here are compared and measured: what an earlier one left must not stand in for them.
 export THINSHIM_CACHE=${THINSHIM_CACHE:-off}
 
@@ -171,21 +173,51 @@ build_thinshim() {
 
 # --- things from elsewhere, kept in the cache -----------------------------------------------------
 
-# kernel_source: unpacks Debian's tarball (1.6 GB) once for each version of it; sets `kernel_tree`.
+# kernel_source [VERSION]: unpacks Debian's tarball (1.6 GB) once for each version of it; sets `kernel_tree`. That of
+# $kernel_version is one of need_packages; others are fetched.
 kernel_source() {
-  local tarball=/usr/src/linux-source-$kernel_version.tar.xz work
-  kernel_tree=$cache/linux-source-$kernel_version
+  local version=${1:-$kernel_version} tarball work
+  tarball=/usr/src/linux-source-$version.tar.xz
+  kernel_tree=$cache/linux-source-$version
   if [[ -e $kernel_tree/.thinshim-unpacked && ! $tarball -nt $kernel_tree/.thinshim-unpacked ]]; then
     return
   fi
-  say "unpacking ${tarball##*/} into the cache (1.6 GB)"
   mkdir -p "$cache"
   work=$(mktemp -d "$cache/unpack.XXXXXX")
+  if [[ ! -e $tarball ]]; then
+    debian_kernel "$version" "$work"
+    tarball=$work/${tarball##*/}
+  fi
+  say "unpacking ${tarball##*/} into the cache (1.6 GB)"
   tar -xf "$tarball" -C "$work"
-  touch "$work/linux-source-$kernel_version/.thinshim-unpacked"
+  touch "$work/linux-source-$version/.thinshim-unpacked"
   rm -rf "$kernel_tree"
-  mv "$work/linux-source-$kernel_version" "$kernel_tree"
-  rmdir "$work"
+  mv "$work/linux-source-$version" "$kernel_tree"
+  rm -rf "$work"
+}
+
+# debian_kernel VERSION DIRECTORY: fetches that kernel's tarball into the directory. One newer than this machine's
+# release comes from backports, by an apt of its own.
+debian_kernel() {
+  local package=linux-source-$1 work=$2 apt=$2/apt list=/etc/apt/sources.list.d/debian.sources uri key
+  say "fetching $package"
+  (
+    cd "$work"
+    if ! apt-cache show "$package" >/dev/null 2>&1; then
+      mkdir -p "$apt"/etc/{apt.conf.d,preferences.d} "$apt"/state/lists/partial "$apt"/cache/archives/partial
+      touch "$apt/state/status"
+      uri=$(awk '/^URIs:/ {print $2; exit}' "$list")
+      key=$(awk '/^Signed-By:/ {print $2; exit}' "$list")
+      echo "deb [signed-by=$key] $uri trixie-backports main" >"$apt/etc/sources.list"
+      printf '%s "%s";\n' Dir "$apt" Dir::Etc etc Dir::State state Dir::Cache cache Dir::State::status "$apt/state/status" \
+        APT::Sandbox::User root >"$apt.conf"
+      export APT_CONFIG=$apt.conf
+      apt-get -qq update
+    fi
+    apt-get -qq download "$package"
+    dpkg-deb --fsys-tarfile "$package"_*.deb | tar -xf - --strip-components=3 "./usr/src/$package.tar.xz"
+    rm -f "$package"_*.deb
+  )
 }
 
 # other_makes: GNU Make 4.4.1 and Kitware's ninja, for the jobserver's tests; sets `gmake` and `ninja`.
@@ -201,4 +233,13 @@ other_makes() {
   gmake=$(find "$dir" -type f \( -name make -o -name gmake \) -perm -u+x | head -n 1)
   ninja=$(find "$dir" -type f -name ninja -perm -u+x | head -n 1)
   [[ -n $gmake && -n $ninja ]] || die "pip left no make or no ninja in $dir"
+}
+
+# compiler_cache: sets `masquerade` to a directory in which clang is ccache, with a cache (about 100 MB) of the
+# tests' own, so that a kernel that is built for the second time costs its links.
+compiler_cache() {
+  masquerade=$cache/masquerade
+  export CCACHE_DIR=$cache/ccache-test CCACHE_MAXSIZE=1G CCACHE_CONFIGPATH=/dev/null
+  mkdir -p "$masquerade"
+  ln -sfn "$(command -v ccache)" "$masquerade/clang"
 }
