@@ -146,6 +146,7 @@ fn open(job: &BackEnd, clang: &Path, settings: &Settings, report: &mut Report) -
         output: job.output.clone(),
         // Only links have one.
         work: PathBuf::from("\0"),
+        private: false,
         clang: clang.to_owned(),
         modules: vec![job.module.clone()],
     });

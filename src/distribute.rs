@@ -135,6 +135,7 @@ fn cache(request: &Request, settings: &Settings, clang: &Path) -> Option<Cache> 
         output: request.output.clone(),
         // There is none whose name messages could hold.
         work: PathBuf::from("\0"),
+        private: false,
         clang: clang.to_owned(),
         modules: request.jobs.iter().map(|job| job.module.clone()).collect(),
     };

@@ -169,6 +169,7 @@ impl<'a> Distribution<'a> {
             settings,
             output: self.prepared.link.output.clone(),
             work: self.work.path().to_owned(),
+            private: self.settings.keep.is_none(),
             clang: self.prepared.clang.clone(),
             modules: modules.map(|module| module.path.clone()).collect(),
         };
@@ -246,7 +247,8 @@ impl<'a> Distribution<'a> {
 
     fn thin_link_args(&self) -> Vec<OsString> {
         let threads = self.prepared.link.threads.is_none().then_some(1);
-        thin_link::args(&self.prepared.inputs, &self.paths, threads)
+        let keep = self.settings.keep.is_some();
+        thin_link::args(&self.prepared.inputs, &self.paths, threads, keep)
     }
 
     fn run_linker(&self, args: &[OsString]) -> Result<step::Ended, Failure> {
@@ -277,9 +279,8 @@ impl<'a> Distribution<'a> {
         let options = std::sync::Arc::clone(&self.prepared.options[index]);
         let own = module.record.iter().flat_map(|record| &record.search_paths);
         // Assembly that is inlined still opens the files that it names.
-        let imports = self.paths.imports_of(&module.path);
         let search_paths: Vec<OsString> =
-            own.chain(searching.of_imported(&imports)).cloned().collect();
+            own.chain(searching.of_imported(&module.path, &shard)).cloned().collect();
         BackEnd::new(module, shard, output, options, search_paths)
     }
 

@@ -63,6 +63,8 @@ pub struct Start {
     pub output: PathBuf,
     /// The link's private directory.
     pub work: PathBuf,
+    /// The objects go where nobody but this link reads them, and nobody writes.
+    pub private: bool,
     /// The back ends' clang.
     pub clang: PathBuf,
     /// The link's modules: those of them that are there already are digested at once.
@@ -78,6 +80,7 @@ pub struct Desk {
     broken: bool,
     output: PathBuf,
     work: PathBuf,
+    private: bool,
     modules: Vec<OsString>,
     /// The link's jobs, by whose numbers they are asked for.
     pub jobs: Arc<[BackEnd]>,
@@ -99,7 +102,7 @@ impl Desk {
     /// # Errors
     /// What is to be told of a link that does without.
     pub fn open(start: Start) -> Result<Desk, Outcome> {
-        let Start { settings, output, work, clang, modules } = start;
+        let Start { settings, output, work, private, clang, modules } = start;
         let nothing = |reason: &str| Outcome {
             not_cached: BTreeMap::from([(reason.to_owned(), modules.len())]),
             ..Outcome::default()
@@ -125,6 +128,7 @@ impl Desk {
             broken: false,
             output,
             work,
+            private,
             modules,
             jobs: Arc::default(),
             keys: Keys::new(compiler, environment, files),
@@ -196,7 +200,9 @@ impl Desk {
                 return None;
             }
         };
-        match entry.write_to(&job.output) {
+        let stands =
+            if self.private { entry.lend_to(&job.output) } else { entry.write_to(&job.output) };
+        match stands {
             Ok(()) => Some(Hit { said: entry.said().to_vec(), native }),
             Err(error) => {
                 log::info!("cache: {}: {error}", job.output.display());

@@ -5,15 +5,18 @@
 //! at all, and is looked at whole on every hit: a bit that flipped is a miss.
 //!
 //! A hit hands out a copy that shares the blocks of the entry where the file system can
-//! (`FICLONE`), and else holds the bytes that were looked at. Never a hard link: whoever wrote to it
-//! would write into the cache. So an entry may be removed at any time, and no link that runs
-//! notices.
+//! (`FICLONE`), and else holds the bytes that were looked at. Never a hard link where anybody might
+//! write to it, and so into the cache: only a link's private directory gets entries themselves,
+//! under another name. So an entry may be removed at any time, and no link that runs notices.
 
 use std::fs::{self, File, FileTimes, Permissions};
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+
+use rustix::fs::{AtFlags, CWD, linkat};
 
 use super::digest::{Digest, Parts};
 
@@ -97,6 +100,21 @@ impl Entry {
     /// What the compiler said.
     pub fn said(&self) -> &[u8] {
         &self.data[self.object..self.object + self.said]
+    }
+
+    /// Lets the entry stand at `path`, which nobody writes to and everybody reads as an object: one
+    /// file less to be written. What stands behind the object is none of ELF's.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn lend_to(&self, path: &Path) -> io::Result<()> {
+        // The very file that was looked at: its name may be another's by now.
+        let file = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        // Another file system, or an owner whose files may not be linked to (protected_hardlinks).
+        match linkat(CWD, file, CWD, path, AtFlags::SYMLINK_FOLLOW) {
+            Ok(()) => Ok(()),
+            Err(_) => self.write_to(path),
+        }
     }
 
     /// Writes the object to a new file at `path`.
@@ -461,6 +479,17 @@ mod tests {
         entry.write_to(&space.path().join("out")).expect("a copy");
         fs::write(space.path().join("out"), "spoilt").expect("a file");
         assert!(matches!(store.get(&key), Ok(Found::Hit(_))), "written through");
+        let Found::Hit(entry) = found(&whole) else { panic!("no hit") };
+        // Whoever removes it meanwhile, or puts another in its place, takes nothing away.
+        let lent = space.path().join("lent");
+        fs::rename(&path, space.path().join("meanwhile")).expect("a file");
+        entry.lend_to(&lent).expect("a file");
+        assert_eq!(fs::read(&lent).expect("a file"), whole);
+        fs::remove_file(space.path().join("meanwhile")).expect("a file");
+        drop(fs::remove_file(&lent));
+        entry.lend_to(&lent).expect("a file");
+        assert_eq!(fs::read(&lent).expect("a file"), b"object", "its last name is gone");
+        assert!(matches!(found(&whole), Found::Hit(_)));
         // Under another key's name it is not an answer.
         let other = Digest::of(b"other");
         fs::create_dir_all(store.path_of(Shelf::Objects, &other).parent().expect("a parent"))

@@ -4,7 +4,7 @@
 //! (`a.a(b.o at 80)`), so an archive with bitcode in it becomes its members: each one a file, lazy
 //! where the archive was.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
@@ -17,6 +17,7 @@ use super::script;
 use crate::invocation::lld::{Act, Element, Link, State};
 use crate::object::archive::{self, Place};
 use crate::object::kind::{self, Kind};
+use crate::object::module::modules_of_index;
 use crate::tool::base_name;
 
 /// One step of a link's command line, its inputs looked at.
@@ -70,20 +71,25 @@ pub struct Inputs<'a> {
 
 /// The modules whose assembly opens files: their search paths, by the linker's names for them.
 #[derive(Debug)]
-pub struct Searching<'a>(HashMap<&'a OsStr, &'a [OsString]>);
+pub struct Searching<'a>(BTreeMap<&'a OsStr, &'a [OsString]>);
 
 impl<'a> Searching<'a> {
-    /// The search paths of the modules that the file `imports` lists, one a line. A file that
-    /// cannot be read lists none.
-    pub fn of_imported(&self, imports: &Path) -> Vec<&'a OsString> {
+    /// The search paths of the modules that `module` imports from, as its individual index says: of
+    /// all, where that cannot be understood.
+    pub fn of_imported(&self, module: &OsStr, index: &Path) -> Vec<&'a OsString> {
         if self.0.is_empty() {
             return Vec::new();
         }
-        let list = fs::read(imports).unwrap_or_default();
-        list.split(|&byte| byte == b'\n')
-            .filter_map(|name| self.0.get(OsStr::from_bytes(name)))
-            .flat_map(|paths| paths.iter())
-            .collect()
+        match fs::read(index).ok().as_deref().map(modules_of_index) {
+            Some(Ok(names)) => names
+                .iter()
+                .filter(|name| *name != module.as_bytes())
+                .filter_map(|name| self.0.get(OsStr::from_bytes(name)))
+                .flat_map(|paths| paths.iter())
+                .collect(),
+            Some(Err(_)) => self.0.values().flat_map(|paths| paths.iter()).collect(),
+            None => Vec::new(),
+        }
     }
 }
 

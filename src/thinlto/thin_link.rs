@@ -51,18 +51,16 @@ impl Paths {
         path.push(".thinlto.bc");
         path.into()
     }
-
-    /// The file that names the modules a module imports from, one a line.
-    pub fn imports_of(&self, module: &OsStr) -> PathBuf {
-        let mut path = self.prefix.clone();
-        path.push(module);
-        path.push(".imports");
-        path.into()
-    }
 }
 
-/// The thin link's arguments.
-pub fn args(inputs: &Inputs<'_>, paths: &Paths, threads: Option<usize>) -> Vec<OsString> {
+/// The thin link's arguments. `imports`: it also writes lists of what each module imports, for
+/// people; what is in them is in the indexes, too.
+pub fn args(
+    inputs: &Inputs<'_>,
+    paths: &Paths,
+    threads: Option<usize>,
+    imports: bool,
+) -> Vec<OsString> {
     let mut args = Arguments::default();
     for piece in &inputs.pieces {
         match piece {
@@ -85,12 +83,12 @@ pub fn args(inputs: &Inputs<'_>, paths: &Paths, threads: Option<usize>) -> Vec<O
     replace.push(&paths.prefix);
     args.extend([
         option("--thinlto-index-only=", paths.list.as_os_str()),
-        OsString::from("--thinlto-emit-imports-files"),
         replace,
         option("--lto-obj-path=", paths.regular.as_os_str()),
         OsString::from("-o"),
         paths.output.clone().into_os_string(),
     ]);
+    args.extend(imports.then(|| OsString::from("--thinlto-emit-imports-files")));
     args.extend(threads.map(|threads| OsString::from(format!("--threads={threads}"))));
     args
 }
