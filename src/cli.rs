@@ -45,7 +45,8 @@ Environment:
                           a back end that takes longer is killed, and its link fails
                           (default 0: none is)
   THINSHIM_CLANG=PATH     the back ends' clang (default: the one beside the real ld.lld)
-  THINSHIM_WARM=off       start a clang anew for each back end, instead of forking one
+  THINSHIM_WARM=off       start a clang anew for each back end and, under `thinshim run`,
+                          each front end, instead of forking one
   THINSHIM_CACHE=on|read|off
                           the cache of back ends and links: used, only read, left alone
   THINSHIM_CACHE_DIR=DIR  where it is (default: thinshim in $XDG_CACHE_HOME or ~/.cache)
@@ -67,6 +68,9 @@ COMMAND finds thinshim first on PATH under the names of the tools that are there
 ld.lld, their versioned names (clang-22), compiler launchers (ccache), make and ninja. Whatever
 makes, ninjas and cargos it starts share one jobserver of N jobs, so the command should give them
 no -j of their own. Below another make, and without -j, that make's jobserver is shared.
+
+Compiles through clang are forks of a clang that is loaded once for all of the build, and the same as
+others in all but their CPU time (THINSHIM_WARM=off: none are).
 
 LLVM=1, LLVM=-22 and LLVM=/path/ all work, on a make's command line and in the environment. A
 compiler that is named by its path (CC=/usr/bin/clang) goes round PATH, and is told of at the end.

@@ -1,20 +1,23 @@
 //! A ThinLTO compile: clang, then the record on what it wrote.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, ExitStatus};
 
 use crate::Failure;
 use crate::dispatch::{self, Tool};
 use crate::invocation::clang::{self, Compile};
+use crate::invocation::response;
 use crate::object::record::Record;
 use crate::object::{module, wrapper};
 use crate::site::{Event, Site};
 use crate::sys::{child, commit};
 use crate::tool;
+use crate::warm::front_end;
 
 /// Runs the compile and attaches the record to its objects.
 ///
@@ -26,17 +29,38 @@ pub fn run(call: &Tool, compile: &Compile) -> Result<ExitCode, Failure> {
         site.tell(Event::Compile);
     }
     let program = dispatch::program(call)?;
-    let mut command = Command::new(&program);
-    command.args(&call.command[1..]).args(&call.args);
-    let status = child::run(&mut command).map_err(|error| {
-        Failure::new(format!("compile: cannot run {}: {error}", program.display()))
-    })?;
+    let status = if let Some(status) = run_warm(call, &program, program.as_os_str()) {
+        status
+    } else {
+        let mut command = Command::new(&program);
+        command.args(&call.command[1..]).args(&call.args);
+        child::run(&mut command).map_err(|error| {
+            Failure::new(format!("compile: cannot run {}: {error}", program.display()))
+        })?
+    };
     if status.success() {
         for output in &compile.outputs {
             attach(output, compile)?;
         }
     }
     Ok(child::end_as(status))
+}
+
+/// Runs a front end in a warm compiler of the `thinshim run` above. `None`: nothing has happened, it
+/// is to be run as usual.
+pub fn run_warm(call: &Tool, program: &Path, argv0: &OsStr) -> Option<ExitStatus> {
+    // A launcher starts compilers itself.
+    let site = Site::current().filter(|_| call.command.len() == 1)?;
+    let expanded = if response::mentioned_in(&call.args) {
+        Cow::Owned(response::expand(&call.args).ok()?)
+    } else {
+        Cow::Borrowed(&call.args)
+    };
+    if !clang::is_front_end(&expanded) {
+        return None;
+    }
+    let call = front_end::Call { program, argv0, args: &call.args, expanded: &expanded };
+    front_end::run(&site, &call)
 }
 
 /// A ccache *outside* thinshim takes thinshim for the compiler: it would hand out objects without

@@ -107,7 +107,7 @@ fn run_tool(call: Call) -> Result<ExitCode, Failure> {
                 back_end_call::run(&tool, &call).unwrap_or_else(|| Err(pass_through(&tool)))
             }
             clang::Invocation::Link(link) => link_through_driver(&tool, &link),
-            clang::Invocation::PassThrough(_) => Err(pass_through(&tool)),
+            clang::Invocation::PassThrough(_) => front_end(&tool),
         },
         Call::Lld(tool) => driver::run(&tool),
         Call::Other(tool) => Err(pass_through(&tool)),
@@ -170,6 +170,15 @@ fn link_through_driver(tool: &Tool, link: &clang::Link) -> Result<ExitCode, Fail
         .env(dispatch::LINKER_VARIABLE, linker)
         .exec();
     Err(Failure::new(format!("cannot run {}: {error}", program.display())))
+}
+
+/// A clang that is not ours to change: in a warm compiler, or as it is.
+fn front_end(tool: &Tool) -> Result<ExitCode, Failure> {
+    let program = dispatch::program(tool)?;
+    match compile::run_warm(tool, &program, tool.program()) {
+        Some(status) => Ok(sys::child::end_as(status)),
+        None => Err(pass_through(tool)),
+    }
 }
 
 /// Becomes the real tool, with the same argument bytes; returns only where that fails.

@@ -9,6 +9,12 @@ use std::path::{Path, PathBuf};
 /// Names the directory to everything below a `thinshim run`.
 pub const VARIABLE: &str = "THINSHIM_RUN";
 
+/// Shows to a run that a process is part of it: [`Site::token`].
+pub const TOKEN_VARIABLE: &str = "THINSHIM_RUN_TOKEN";
+
+/// Bytes of a token.
+pub const TOKEN: usize = 32;
+
 /// What a run wants to have heard of, to say why nothing was distributed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -66,6 +72,20 @@ impl Site {
     /// The reports of links, one JSON line each.
     pub fn report(&self) -> PathBuf {
         self.0.join("report")
+    }
+
+    /// The socket where warm compilers are asked for.
+    pub fn compilers(&self) -> PathBuf {
+        self.0.join("compilers")
+    }
+
+    /// What shows that this process is part of a run that has warm compilers. `None`: it is not, or
+    /// its environment wants none.
+    pub fn token(&self) -> Option<[u8; TOKEN]> {
+        if env::var_os("THINSHIM_WARM").is_some_and(|warm| warm == "off" || warm == "0") {
+            return None;
+        }
+        env::var_os(TOKEN_VARIABLE)?.as_bytes().try_into().ok()
     }
 
     /// There until `event` happens. Removed rather than made, so that a call that has nothing to

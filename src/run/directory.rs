@@ -1,7 +1,9 @@
 //! A run's private directory, gone when the run is, however that ends.
 
+use std::fs::Permissions;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 
 use tempfile::TempDir;
 
@@ -28,7 +30,11 @@ impl Directory {
         let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+,@".contains(byte);
         let usable = usual.is_absolute() && usual.as_os_str().as_bytes().iter().all(plain);
         let parent = if usable { usual } else { "/tmp".into() };
-        let dir = tempfile::Builder::new().prefix("thinshim-run-").tempdir_in(parent)?;
+        let private = Permissions::from_mode(0o700);
+        let dir = tempfile::Builder::new()
+            .prefix("thinshim-run-")
+            .permissions(private)
+            .tempdir_in(parent)?;
         let guardian = Guardian::set(dir.path())?;
         let site = Site::at(dir.path());
         Ok(Directory { _dir: dir, _guardian: guardian, site })

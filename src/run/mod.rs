@@ -5,6 +5,7 @@
 //! and a summary is made of them when the command has ended.
 
 pub mod builder;
+mod compilers;
 mod directory;
 mod jobs;
 mod llvm;
@@ -23,9 +24,10 @@ use crate::site::{self, Event, Site};
 use crate::sys::signals::{self, Signals};
 use crate::sys::{child, step};
 use crate::tool::{self, Builder};
+use compilers::Compilers;
 use directory::Directory;
 use jobs::Jobs;
-use summary::Circumstances;
+use summary::{Circumstances, FrontEnds};
 
 /// What to run, and how.
 #[derive(Debug)]
@@ -59,21 +61,37 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
     let jobs = Jobs::new(options.jobs, &site.jobserver())?;
     let mut command = command(options, site, &path)?;
     jobs.configure(&mut command);
-    let ended = step::pass(&mut command, &signals)
+    let mut compilers = compilers(site, &signals);
+    if let Some(compilers) = &compilers {
+        compilers.configure(&mut command);
+    } else {
+        command.env_remove(site::TOKEN_VARIABLE);
+    }
+    let beside = compilers.as_mut().map(|compilers| compilers as &mut dyn step::Beside);
+    let ended = step::pass_beside(&mut command, &signals, beside)
         .map_err(|error| fail(&format!("run `{}`", options.command[0].display()), &error))?;
     let reports = fs::read(site.report()).unwrap_or_default();
     if let Some(outer) = Site::current() {
-        pass_on(&outer, site, &reports);
+        pass_on(&outer, site, &reports, compilers.as_ref());
     }
     if !options.quiet {
+        let text = tell(options, site, &jobs, compilers.as_ref(), &reports);
         // Nobody may be there to read it, which is no reason to end otherwise.
-        let _ = std::io::stderr().write_all(tell(options, site, &jobs, &reports).as_bytes());
+        let _ = std::io::stderr().write_all(text.as_bytes());
     }
     // Before this process ends, perhaps by a signal.
+    drop(compilers);
     drop(jobs);
     drop(directory);
     drop(signals);
     Ok(child::end_as(ended.status))
+}
+
+/// The run's warm compilers, where they are wanted and can be.
+fn compilers(site: &Site, signals: &Signals) -> Option<Compilers> {
+    let wanted = env::var_os("THINSHIM_WARM").is_none_or(|warm| warm != "off" && warm != "0");
+    let listening = wanted.then(|| Compilers::listen(site, signals.mask_before()))?;
+    listening.inspect_err(|reason| log::debug!("no warm compilers: {reason}")).ok()
 }
 
 /// PATH, less the tools of a run that this one is part of.
@@ -96,16 +114,26 @@ fn command(options: &Options, site: &Site, path: &OsStr) -> Result<Command, Fail
 }
 
 /// A run within a run is part of what that sums up.
-fn pass_on(outer: &Site, site: &Site, reports: &[u8]) {
+fn pass_on(outer: &Site, site: &Site, reports: &[u8], compilers: Option<&Compilers>) {
+    let mut reports = reports.to_owned();
+    if let Some(compilers) = compilers {
+        reports.extend(compilers.front_ends.to_report().as_bytes());
+    }
     let heard = Event::ALL.into_iter().filter(|&event| site.heard(event));
     heard.for_each(|event| outer.tell(event));
     let file = fs::OpenOptions::new().append(true).create(true).open(outer.report());
-    if let Err(error) = file.and_then(|mut file| file.write_all(reports)) {
+    if let Err(error) = file.and_then(|mut file| file.write_all(&reports)) {
         log::info!("cannot report to the run above: {error}");
     }
 }
 
-fn tell(options: &Options, site: &Site, jobs: &Jobs, reports: &[u8]) -> String {
+fn tell(
+    options: &Options,
+    site: &Site,
+    jobs: &Jobs,
+    compilers: Option<&Compilers>,
+    reports: &[u8],
+) -> String {
     let circumstances = Circumstances {
         command: &options.command,
         jobserver: jobs.identity().map(|identity| identity.to_string()),
@@ -116,6 +144,7 @@ fn tell(options: &Options, site: &Site, jobs: &Jobs, reports: &[u8]) -> String {
         clang_called: site.heard(Event::Clang),
         lld_called: site.heard(Event::Lld),
         compiled: site.heard(Event::Compile),
+        front_ends: compilers.map_or_else(FrontEnds::default, |compilers| compilers.front_ends),
     };
     summary::tell(reports, &circumstances)
 }

@@ -28,6 +28,31 @@ pub(super) struct Circumstances<'a> {
     pub lld_called: bool,
     /// There was a ThinLTO compile.
     pub compiled: bool,
+    /// This run's front ends.
+    pub front_ends: FrontEnds,
+}
+
+/// Calls of clang that a warm compiler might serve.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct FrontEnds {
+    /// Those that one did.
+    pub warm: u64,
+    /// Those that ran on their own.
+    pub plain: u64,
+}
+
+impl FrontEnds {
+    /// A line for the reports of the run above.
+    pub(super) fn to_report(self) -> String {
+        format!(
+            "{}\n",
+            serde_json::json!({ "front_ends": { "warm": self.warm, "plain": self.plain } })
+        )
+    }
+
+    fn and(self, other: FrontEnds) -> FrontEnds {
+        FrontEnds { warm: self.warm + other.warm, plain: self.plain + other.plain }
+    }
 }
 
 /// The sums of many reports.
@@ -47,6 +72,8 @@ struct Sums {
     tokens_max: u64,
     /// Shares of use, each as heavy as its back ends took.
     busy_s: f64,
+    /// Front ends of runs within this one.
+    front_ends: FrontEnds,
     /// Links that took part in another jobserver than this run's.
     elsewhere: usize,
     /// Links that took part in none.
@@ -66,6 +93,12 @@ impl Sums {
     }
 
     fn add(&mut self, report: &Value, jobserver: Option<&str>) {
+        if let Some(front_ends) = report.get("front_ends") {
+            let count = |name: &str| front_ends[name].as_u64().unwrap_or(0);
+            let inner = FrontEnds { warm: count("warm"), plain: count("plain") };
+            self.front_ends = self.front_ends.and(inner);
+            return;
+        }
         let count = |name: &str| report[name].as_u64().unwrap_or(0);
         let seconds = |name: &str| report[name].as_f64().unwrap_or(0.0);
         if report["link_hit"] == true {
@@ -145,6 +178,11 @@ pub(super) fn tell(reports: &[u8], circumstances: &Circumstances<'_>) -> String 
             let _ = write!(line, ", tokens in hand busy {share:.0} % of the time");
         }
         lines.push(line);
+    }
+    let FrontEnds { warm, plain } = circumstances.front_ends.and(sums.front_ends);
+    if warm + plain > 0 {
+        let all = counted(warm + plain, "front end");
+        lines.push(format!("{warm} of {all} in a warm compiler"));
     }
     for (reason, count) in &sums.fallbacks {
         let times = counted(*count, "time");
@@ -269,6 +307,15 @@ mod tests {
             "thinshim: 2 ThinLTO links: 0 distributed, 1 small (left to lld), 0 fallbacks, 1 from \
              the cache\n"
         );
+    }
+
+    #[test]
+    fn front_ends_are_told_of() {
+        let inner = FrontEnds { warm: 2, plain: 1 };
+        let ours = Circumstances { front_ends: FrontEnds { warm: 5, plain: 0 }, ..ours() };
+        let text = tell([SMALL, &inner.to_report()].join("\n").as_bytes(), &ours);
+        assert!(text.starts_with("thinshim: 1 ThinLTO link: "), "{text}");
+        assert!(text.ends_with("thinshim: 7 of 8 front ends in a warm compiler\n"), "{text}");
     }
 
     #[test]

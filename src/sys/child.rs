@@ -110,6 +110,13 @@ pub fn end_with_parent(signal: Signal) -> io::Result<()> {
     Ok(())
 }
 
+/// This process's I/O priority, as `ioprio_get(2)` has it; negative: there is none.
+pub fn io_priority() -> libc::c_long {
+    const IOPRIO_WHO_PROCESS: libc::c_int = 1;
+    // SAFETY: takes two numbers and gives one.
+    unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0) }
+}
+
 /// Gives a child the signal mask `mask`, whatever this process holds back.
 pub fn with_signal_mask(command: &mut Command, mask: signal::SigSet) {
     // SAFETY: pthread_sigmask is async-signal-safe, and nothing is allocated.

@@ -1,10 +1,16 @@
 //! File descriptors known only by their number, and pipes.
 #![expect(unsafe_code, reason = "descriptors known by number have no owner to borrow from")]
 
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+
+/// `linux/close_range.h`: Linux 5.11.
+const CLOSE_RANGE_CLOEXEC: libc::c_int = 4;
 
 fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -19,11 +25,39 @@ pub fn duplicate(fd: RawFd, least: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
+/// The owner of descriptor number `fd`, which a system call has just made.
+pub fn own(fd: RawFd) -> OwnedFd {
+    // SAFETY: nobody else knows of it yet.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
 /// Lets descriptor number `fd` end with the next exec. The flag belongs to this process alone,
 /// not to the description that others share.
 pub fn close_on_exec(fd: RawFd) -> io::Result<()> {
     // SAFETY: touches only the descriptor's own flag; EBADF for one that is not open.
     checked(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)
+}
+
+/// Lets `command`'s process inherit no descriptor but its standard streams and those that
+/// [`inherit`] is called for afterwards.
+pub fn inherit_nothing(command: &mut Command) {
+    let close = || {
+        // SAFETY: touches only flags of descriptors, close-on-exec at that: they stay open for
+        // whoever owns them here.
+        if unsafe { libc::syscall(libc::SYS_close_range, 3, RawFd::MAX, CLOSE_RANGE_CLOEXEC) } == 0
+        {
+            return Ok(());
+        }
+        // Before Linux 5.11. More than the limit were never opened, as a rule.
+        // SAFETY: sysconf reads a limit.
+        let open_max = RawFd::try_from(unsafe { libc::sysconf(libc::_SC_OPEN_MAX) });
+        for fd in 3..open_max.unwrap_or(1 << 16).min(1 << 16) {
+            let _ = close_on_exec(fd);
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec the closure calls only what is async-signal-safe.
+    unsafe { command.pre_exec(close) };
 }
 
 /// Lets `command`'s process, and no other child, inherit the descriptors under their numbers.
@@ -115,4 +149,34 @@ unsafe fn close_between(first: RawFd, last: RawFd) {
             libc::close(fd);
         }
     }
+}
+
+/// Receives one message and the descriptors that come with it, close-on-exec. `None`: there is
+/// none now. No bytes: the other side is gone.
+///
+/// # Errors
+/// The operating system's; the message or its descriptors did not fit.
+pub fn receive<const N: usize>(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+) -> io::Result<Option<(usize, Vec<OwnedFd>)>> {
+    let mut control = nix::cmsg_space!([RawFd; N]);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    let mut parts = [IoSliceMut::new(buffer)];
+    let received = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags);
+    let message = match received {
+        Ok(message) => message,
+        Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let mut fds = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(numbers) = control {
+            fds.extend(numbers.into_iter().map(own));
+        }
+    }
+    if message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok(Some((message.bytes, fds)))
 }

@@ -33,6 +33,24 @@ pub fn captured(mut file: File) -> io::Result<Vec<u8>> {
     Ok(said)
 }
 
+/// What goes on in the same loop, as long as the child runs.
+pub trait Beside {
+    /// What it waits for.
+    fn fds(&self) -> Vec<PollFd<'_>>;
+
+    /// When it wants a turn at the latest.
+    fn deadlines(&self) -> Vec<&Deadline>;
+
+    /// Does what there is to do, without waiting.
+    fn turn(&mut self);
+
+    /// Whether it has something to finish after the child's end.
+    fn is_busy(&self) -> bool;
+
+    /// Gives up what it has to finish: a signal has come.
+    fn end(&mut self);
+}
+
 /// How a child ended that said its own words.
 #[derive(Debug)]
 pub struct Passed {
@@ -76,7 +94,7 @@ pub fn run_within(
 ) -> io::Result<Ended> {
     let said = capture_file()?;
     command.stderr(said.try_clone()?);
-    let Passed { status, interrupted, late } = pass_within(command, signals, limit)?;
+    let Passed { status, interrupted, late } = pass_within(command, signals, limit, None)?;
     Ok(Ended { status, said: captured(said)?, interrupted, late })
 }
 
@@ -85,13 +103,26 @@ pub fn run_within(
 /// # Errors
 /// Where it cannot be started or waited for.
 pub fn pass(command: &mut Command, signals: &Signals) -> io::Result<Passed> {
-    pass_within(command, signals, None)
+    pass_within(command, signals, None, None)
+}
+
+/// As [`pass`], with something else in the same loop.
+///
+/// # Errors
+/// Where it cannot be started or waited for.
+pub fn pass_beside(
+    command: &mut Command,
+    signals: &Signals,
+    beside: Option<&mut dyn Beside>,
+) -> io::Result<Passed> {
+    pass_within(command, signals, None, beside)
 }
 
 fn pass_within(
     command: &mut Command,
     signals: &Signals,
     limit: Option<Duration>,
+    mut beside: Option<&mut dyn Beside>,
 ) -> io::Result<Passed> {
     if limit.is_some() {
         command.process_group(0);
@@ -105,28 +136,45 @@ fn pass_within(
     }
     let mut deadline = Deadline::of(limit);
     let mut interrupted = None;
+    // Its number is another's after that.
+    let mut ended = None;
     loop {
-        if let Some(status) = running.try_wait()? {
+        if ended.is_none() {
+            ended = running.try_wait()?;
+        }
+        if let Some(status) = ended
+            && beside.as_ref().is_none_or(|beside| !beside.is_busy())
+        {
             let late = deadline.passed() && !status.success();
             return Ok(Passed { status, interrupted, late });
         }
         if let Some(signal) = deadline.due(Instant::now()) {
             process.signal(signal);
         }
-        let mut fds = [PollFd::new(signals.fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, Deadline::first([&deadline])) {
+        let mut fds = vec![PollFd::new(signals.fd(), PollFlags::POLLIN)];
+        fds.extend(beside.iter().flat_map(|beside| beside.fds()));
+        let others = beside.iter().flat_map(|beside| beside.deadlines());
+        match poll(&mut fds, Deadline::first(others.chain([&deadline]))) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
+        drop(fds);
         while let Some(arrived) = signals.next()? {
             if arrived.signal == Signal::SIGCHLD {
                 continue;
             }
             interrupted.get_or_insert(arrived.signal);
-            // A terminal has told its whole foreground group, the child included.
-            if !arrived.by_kernel || limit.is_some() {
+            if ended.is_some() {
+                if let Some(beside) = &mut beside {
+                    beside.end();
+                }
+            } else if !arrived.by_kernel || limit.is_some() {
+                // A terminal has told its whole foreground group, the child included.
                 process.signal(arrived.signal);
             }
+        }
+        if let Some(beside) = &mut beside {
+            beside.turn();
         }
     }
 }

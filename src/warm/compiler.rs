@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 
-use super::server::Server;
+use super::server::{Jobs, Server};
 use crate::sys::child::{self, Process};
 use crate::sys::heap;
 use crate::sys::signals::Signals;
@@ -66,7 +66,7 @@ impl<'a> Compiler<'a> {
         if !std::mem::take(&mut self.at_need) {
             return;
         }
-        match Server::start(&self.path, self.signals) {
+        match Server::start(&self.path, Jobs::Own, self.signals.mask_before()) {
             Ok(server) => {
                 log::debug!("the warm compiler is {}", server.id());
                 self.server = Some(server);

@@ -6,10 +6,21 @@
 //! before `main`; each job is then a fork of that process. What cannot be served so is started
 //! as usual.
 
+//!
+//! [`Compiler`] serves the back ends of one link. Under `thinshim run`, one [`Server`] for each
+//! clang serves the front ends of the whole build: [`front_end`] asks for a job, and the run, which
+//! is the parent of all jobs, tells how it ended.
+
+pub mod ask;
+pub mod circumstances;
 mod compiler;
+pub mod front_end;
+pub mod loaded;
 #[cfg(clippy)]
 pub mod preload;
 mod server;
 pub mod wire;
 
+pub use circumstances::Circumstances;
 pub use compiler::{Compiler, Warm};
+pub use server::{Jobs, START_MAX, Server};

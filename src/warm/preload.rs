@@ -11,7 +11,7 @@
 #![allow(unsafe_code, reason = "an interface of C on every side")]
 
 use core::ffi::{CStr, c_char, c_int, c_long, c_uint, c_ulong, c_void};
-use core::mem::{size_of, transmute};
+use core::mem::{offset_of, size_of, transmute};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
@@ -20,7 +20,7 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 mod wire;
 #[cfg(clippy)]
 use super::wire;
-use wire::{HELLO, Header, STREAMS};
+use wire::{FDS_MAX, HELLO, Header, Place, STREAMS};
 
 type Strings = *mut *mut c_char;
 type Main = unsafe extern "C" fn(c_int, Strings, Strings) -> c_int;
@@ -51,11 +51,13 @@ struct Control {
     length: usize,
     level: c_int,
     kind: c_int,
-    fds: [c_int; STREAMS + 1],
+    fds: [c_int; FDS_MAX],
 }
 
 unsafe extern "C" {
     static mut environ: Strings;
+    static mut program_invocation_name: *mut c_char;
+    static mut program_invocation_short_name: *mut c_char;
     fn dlsym(library: *mut c_void, name: *const c_char) -> *mut c_void;
     fn getenv(name: *const c_char) -> *mut c_char;
     fn recvmsg(socket: c_int, message: *mut Message, flags: c_int) -> isize;
@@ -75,6 +77,10 @@ unsafe extern "C" {
     fn syscall(number: c_long, ...) -> c_long;
     fn prctl(option: c_int, ...) -> c_int;
     fn getppid() -> c_int;
+    fn setpgid(process: c_int, group: c_int) -> c_int;
+    fn fchdir(fd: c_int) -> c_int;
+    fn umask(mask: c_uint) -> c_uint;
+    fn signal(number: c_int, handler: usize) -> usize;
     fn exit(status: c_int) -> !;
     fn _exit(status: c_int) -> !;
     fn __errno_location() -> *mut c_int;
@@ -93,10 +99,18 @@ const PR_SET_PDEATHSIG: c_int = 1;
 const SIGKILL: c_ulong = 9;
 const SIGCHLD: c_ulong = 17;
 const CLONE_PARENT: c_ulong = 0x8000;
+const SIGNAL_MAX: c_int = 64;
+const SIG_DFL: usize = 0;
+const SIG_IGN: usize = 1;
+const SIG_SETMASK: c_int = 2;
 #[cfg(target_arch = "x86_64")]
 const SYS_CLONE: c_long = 56;
 #[cfg(not(target_arch = "x86_64"))]
 const SYS_CLONE: c_long = 220;
+#[cfg(target_arch = "x86_64")]
+const SYS_RT_SIGPROCMASK: c_long = 14;
+#[cfg(not(target_arch = "x86_64"))]
+const SYS_RT_SIGPROCMASK: c_long = 135;
 
 /// The compiler's own `main`.
 static MAIN: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
@@ -188,11 +202,14 @@ unsafe fn answer(socket: c_int, word: i32) {
     }
 }
 
+/// The descriptors that come with a job; -1 for one that does not.
+type Descriptors = [c_int; FDS_MAX];
+
 /// Reads one job, forks it, and answers with its process. Ends this process where there is none.
 unsafe fn take_job(socket: c_int) {
     // SAFETY: every pointer is to memory of this function or of its own mapping.
     unsafe {
-        let (header, streams) = receive_header(socket);
+        let (header, fds) = receive_header(socket);
         let strings = header.bytes as usize;
         let arguments = header.arguments as usize;
         let variables = header.variables as usize;
@@ -206,23 +223,41 @@ unsafe fn take_job(socket: c_int) {
         let lists: Strings = memory.cast();
         let text: *mut c_char = lists.add(pointers).cast();
         receive(socket, text.cast(), strings);
-        let argv = lists;
-        let envp = lists.add(arguments + 1);
-        let rest = point(argv, arguments, text, text.add(strings));
-        point(envp, variables, rest, text.add(strings));
 
         let pid = syscall(SYS_CLONE, CLONE_PARENT | SIGCHLD, 0_usize, 0_usize, 0_usize, 0_usize);
         if pid == 0 {
-            become_job(socket, streams, header.parent);
+            let argv = lists;
+            let envp = lists.add(arguments + 1);
+            let rest = point(argv, arguments, text, text.add(strings));
+            point(envp, variables, rest, text.add(strings));
+            become_job(socket, fds, &header);
             environ = envp;
+            if arguments > 0 {
+                name(*argv);
+            }
             exit(compile(header.arguments.cast_signed(), argv, envp));
         }
         let pid = if pid < 0 { -*__errno_location() } else { pid as i32 };
-        for stream in streams {
-            close(stream);
-        }
+        close_all(fds);
         munmap(memory, size);
         answer(socket, pid);
+    }
+}
+
+/// What glibc's own messages call this process (`program_invocation_name`).
+unsafe fn name(argv0: *mut c_char) {
+    // SAFETY: `argv0` ends in NUL and stays for good; one thread.
+    unsafe {
+        program_invocation_name = argv0;
+        let mut base = argv0;
+        let mut next = argv0;
+        while *next != 0 {
+            if *next == b'/'.cast_signed() as c_char {
+                base = next.add(1);
+            }
+            next = next.add(1);
+        }
+        program_invocation_short_name = base;
     }
 }
 
@@ -246,28 +281,59 @@ unsafe fn point(list: Strings, count: usize, from: *mut c_char, end: *mut c_char
 }
 
 /// What a fork and exec would have done besides.
-unsafe fn become_job(socket: c_int, streams: [c_int; STREAMS], parent: u32) {
+unsafe fn become_job(socket: c_int, fds: Descriptors, header: &Header) {
     // SAFETY: descriptors of this process, which nobody else uses.
     unsafe {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         // It may have died before the prctl.
-        if getppid().cast_unsigned() != parent {
+        if getppid().cast_unsigned() != header.parent {
             _exit(1);
         }
         close(socket);
+        let [streams @ .., directory, waiting] = fds;
         for (number, &stream) in (0..).zip(&streams) {
             dup2(stream, number);
         }
-        for stream in streams {
-            close(stream);
+        if header.place != Place::default() {
+            take_place(header.place, directory, waiting);
+        }
+        close_all(fds);
+    }
+}
+
+/// What a process inherits by `exec`. Tells whoever waits as soon as it is the job that may end,
+/// and not what was to become it.
+unsafe fn take_place(place: Place, directory: c_int, waiting: c_int) {
+    // SAFETY: dispositions of this process, none of which is a function.
+    unsafe {
+        for number in 1..=SIGNAL_MAX {
+            let is_ignored = place.ignored >> (number - 1) & 1 == 1;
+            signal(number, if is_ignored { SIG_IGN } else { SIG_DFL });
+        }
+        // Signals to the group come from here on.
+        if setpgid(0, place.group.cast_signed()) != 0 || fchdir(directory) != 0 {
+            _exit(1);
+        }
+        umask(place.umask);
+        answer(waiting, HELLO);
+        let blocked = &raw const place.blocked;
+        syscall(SYS_RT_SIGPROCMASK, SIG_SETMASK, blocked, 0_usize, size_of::<u64>());
+    }
+}
+
+unsafe fn close_all(fds: Descriptors) {
+    for fd in fds {
+        if fd >= 0 {
+            // SAFETY: a descriptor that came with a job, and that nobody else uses.
+            unsafe { close(fd) };
         }
     }
 }
 
 /// A header and the descriptors that come with it; ends this process at the end of the socket.
-unsafe fn receive_header(socket: c_int) -> (Header, [c_int; STREAMS]) {
+unsafe fn receive_header(socket: c_int) -> (Header, Descriptors) {
     let mut bytes = [0_u8; Header::SIZE];
-    let mut control = Control { length: 0, level: 0, kind: 0, fds: [-1; STREAMS + 1] };
+    let mut control = Control { length: 0, level: 0, kind: 0, fds: [-1; FDS_MAX] };
     let mut buffer = Buffer { base: bytes.as_mut_ptr().cast(), length: bytes.len() };
     let mut message = Message {
         name: ptr::null_mut(),
@@ -285,13 +351,14 @@ unsafe fn receive_header(socket: c_int) -> (Header, [c_int; STREAMS]) {
         if count < 0 && unsafe { interrupted() } {
             continue;
         }
-        let with_streams = control.level == SOL_SOCKET && control.kind == SCM_RIGHTS;
+        let with_streams = control.level == SOL_SOCKET
+            && control.kind == SCM_RIGHTS
+            && control.length >= offset_of!(Control, fds) + STREAMS * size_of::<c_int>();
         if count.cast_unsigned() != Header::SIZE || !with_streams {
             // SAFETY: nothing was begun.
             unsafe { _exit(0) }
         }
-        let [first, second, third, _] = control.fds;
-        return (Header::from_bytes(bytes), [first, second, third]);
+        return (Header::from_bytes(bytes), control.fds);
     }
 }
 

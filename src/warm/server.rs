@@ -5,20 +5,21 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::Signal;
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::socket::{ControlMessage, MsgFlags, recv, sendmsg};
 use nix::unistd::Pid;
 
-use super::wire::{HELLO, Header, STREAMS};
-use crate::sys::signals::Signals;
+use super::wire::{HELLO, Header, Place, STREAMS};
 use crate::sys::{child, fd, heap};
 
 /// What `build.rs` made of `preload.rs`; empty where warm compilers cannot be.
@@ -28,22 +29,31 @@ const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/preload.so"));
 const FDS_VARIABLE: &str = "THINSHIM_WARM_FDS";
 
 /// A compiler that is not there by then never will be.
-const START_MAX: Duration = Duration::from_secs(10);
+pub const START_MAX: Duration = Duration::from_secs(10);
+
+/// Whose jobs a warm compiler does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Jobs {
+    /// This process's: they are in its process group, and have what it has.
+    Own,
+    /// Other processes', each with its own place.
+    Others,
+}
 
 /// A compiler that is loaded and waits for jobs; it ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct Server {
+pub struct Server {
     socket: UnixStream,
     process: Child,
     greeted: bool,
 }
 
 impl Server {
-    /// Starts `compiler`; [`Server::ready`] tells whether it came up.
+    /// Starts `compiler` with the signal mask `mask`; [`Server::ready`] tells whether it came up.
     ///
     /// # Errors
     /// Why this one cannot be warm.
-    pub(super) fn start(compiler: &Path, signals: &Signals) -> Result<Server, String> {
+    pub fn start(compiler: &Path, jobs: Jobs, mask: SigSet) -> Result<Server, String> {
         if LIBRARY.is_empty() {
             return Err("not built for this system".to_owned());
         }
@@ -54,6 +64,8 @@ impl Server {
         let tell = |error: io::Error| error.to_string();
         let library = library().map_err(tell)?;
         let (socket, theirs) = UnixStream::pair().map_err(tell)?;
+        // One that has stopped must not stop everybody.
+        socket.set_write_timeout(Some(START_MAX)).map_err(tell)?;
         let mut command = Command::new(compiler);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut preload = env::var_os("LD_PRELOAD").unwrap_or_default();
@@ -67,20 +79,25 @@ impl Server {
             .env("LD_BIND_NOW", "1")
             .env(FDS_VARIABLE, format!("{},{}", theirs.as_raw_fd(), library.as_raw_fd()));
         heap::on_huge_pages(&mut command);
+        if jobs == Jobs::Others {
+            // Out of reach of a terminal's signals, and with nothing that a job could inherit.
+            command.current_dir("/").process_group(0);
+            fd::inherit_nothing(&mut command);
+        }
         fd::inherit(&mut command, vec![theirs.as_raw_fd(), library.as_raw_fd()]);
         child::dies_with_parent(&mut command, Signal::SIGKILL);
-        child::with_signal_mask(&mut command, signals.mask_before());
+        child::with_signal_mask(&mut command, mask);
         let process = command.spawn().map_err(tell)?;
         Ok(Server { socket, process, greeted: false })
     }
 
     /// Its process.
-    pub(super) fn id(&self) -> u32 {
+    pub fn id(&self) -> u32 {
         self.process.id()
     }
 
     /// Whether the compiler takes jobs; waits until it is loaded.
-    pub(super) fn ready(&mut self) -> bool {
+    pub fn ready(&mut self) -> bool {
         if !self.greeted {
             let mut hello = [0; 4];
             let heard = self
@@ -103,24 +120,52 @@ impl Server {
         streams: [BorrowedFd<'_>; STREAMS],
     ) -> io::Result<Pid> {
         let (header, strings) = request(command)?;
-        let fds = streams.map(|stream| stream.as_raw_fd());
+        self.send(header, &strings, &streams.map(|stream| stream.as_raw_fd()))?;
+        let mut answer = [0; 4];
+        (&self.socket).read_exact(&mut answer)?;
+        match i32::from_ne_bytes(answer) {
+            pid if pid > 0 => Ok(Pid::from_raw(pid)),
+            errno => Err(io::Error::from_raw_os_error(-errno)),
+        }
+    }
+
+    /// Sends a job, for an answer to come.
+    ///
+    /// # Errors
+    /// The compiler is gone.
+    pub fn send(&self, header: Header, strings: &[u8], fds: &[RawFd]) -> io::Result<()> {
         let header = header.to_bytes();
         let sent = sendmsg::<()>(
             self.socket.as_raw_fd(),
             &[IoSlice::new(&header)],
-            &[ControlMessage::ScmRights(&fds)],
+            &[ControlMessage::ScmRights(fds)],
             MsgFlags::MSG_NOSIGNAL,
             None,
         )?;
         if sent != header.len() {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        (&self.socket).write_all(&strings)?;
+        (&self.socket).write_all(strings)
+    }
+
+    /// Readable when there is an answer, or never will be one.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// An answer, if one is there: [`HELLO`] at first, then a job's process or an error's number,
+    /// negative.
+    ///
+    /// # Errors
+    /// The compiler is gone.
+    pub fn answer(&self) -> io::Result<Option<i32>> {
         let mut answer = [0; 4];
-        (&self.socket).read_exact(&mut answer)?;
-        match i32::from_ne_bytes(answer) {
-            pid if pid > 0 => Ok(Pid::from_raw(pid)),
-            errno => Err(io::Error::from_raw_os_error(-errno)),
+        let flags = MsgFlags::MSG_DONTWAIT;
+        match recv(self.socket.as_raw_fd(), &mut answer, flags) {
+            Ok(4) => Ok(Some(i32::from_ne_bytes(answer))),
+            Ok(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 }
@@ -147,8 +192,22 @@ fn is_program(path: &Path) -> bool {
         && magic == *b"\x7fELF"
 }
 
-/// A job's header and its strings.
+/// The header and the strings of a job of this process.
 fn request(command: &Command) -> io::Result<(Header, Vec<u8>)> {
+    let argv = std::iter::once(command.get_program()).chain(command.get_args());
+    let argv = argv.map(OsStr::as_bytes);
+    let (header, strings) = job(argv, environment(command))?;
+    Ok((Header { parent: std::process::id(), ..header }, strings))
+}
+
+/// The strings of a job, and the header that counts them.
+///
+/// # Errors
+/// A string with a NUL, or too many.
+pub(super) fn job<'a>(
+    argv: impl Iterator<Item = &'a [u8]>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> io::Result<(Header, Vec<u8>)> {
     let mut strings = Vec::new();
     let mut push = |parts: &[&[u8]]| {
         for part in parts {
@@ -160,26 +219,20 @@ fn request(command: &Command) -> io::Result<(Header, Vec<u8>)> {
         strings.push(0);
         Ok(())
     };
-    let mut arguments = 1;
-    push(&[command.get_program().as_bytes()])?;
-    for argument in command.get_args() {
-        push(&[argument.as_bytes()])?;
+    let mut arguments = 0;
+    for argument in argv {
+        push(&[argument])?;
         arguments += 1;
     }
-    let environment = environment(command);
-    for (name, value) in &environment {
+    let mut variables = 0;
+    for (name, value) in environment {
         push(&[name.as_bytes(), b"=", value.as_bytes()])?;
+        variables += 1;
     }
-    let small = |number: usize| {
-        u32::try_from(number).map_err(|_| io::Error::from(io::ErrorKind::ArgumentListTooLong))
-    };
-    let header = Header {
-        bytes: small(strings.len())?,
-        arguments,
-        variables: small(environment.len())?,
-        parent: std::process::id(),
-    };
-    Ok((header, strings))
+    let bytes = u32::try_from(strings.len())
+        .map_err(|_| io::Error::from(io::ErrorKind::ArgumentListTooLong))?;
+    let place = Place::default();
+    Ok((Header { bytes, arguments, variables, parent: 0, place }, strings))
 }
 
 /// The environment that `command` would get.

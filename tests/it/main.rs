@@ -11,6 +11,7 @@ mod compiles;
 mod driver;
 mod dtlto;
 mod faults;
+mod front_ends;
 mod harm;
 mod jobserver;
 mod keys;

@@ -39,7 +39,8 @@ fn a_plain_project() {
         let space = project();
         let outcome = thin(run(&space, &format!("{jobs} -- make -s"))).ok();
         let lines = summary(&outcome, ONE_LINK);
-        assert_eq!(lines.len(), 3, "{outcome}");
+        assert_eq!(lines.len(), 4, "{outcome}");
+        assert_eq!(lines[3], "thinshim: 3 of 3 front ends in a warm compiler", "{outcome}");
         assert!(lines[1].starts_with("thinshim: 3 modules, 3 back ends; thin links"), "{outcome}");
         assert!(lines[2].contains("tokens in hand busy"), "{outcome}");
         if let Some(jobs) = jobs.strip_prefix("-j") {
@@ -317,9 +318,10 @@ fn a_run_within_a_run() {
     let space = project();
     let outcome = thin(run(&space, &format!("-j3 -- {THINSHIM} run -- make -s"))).ok();
     let lines = summary(&outcome, ONE_LINK);
-    assert_eq!(lines.len(), 6, "{outcome}");
+    assert_eq!(lines.len(), 8, "{outcome}");
     assert!(lines[2].contains("jobserver of the make above"), "{outcome}");
-    assert!(lines[5].contains("jobserver of 3 jobs"), "{outcome}");
+    assert!(lines[6].contains("jobserver of 3 jobs"), "{outcome}");
+    assert_eq!((lines[0], lines[3]), (lines[4], lines[7]), "{outcome}");
     space.is_clean();
 }
 
@@ -377,7 +379,7 @@ fn ninja_shares_the_jobserver() {
             space.write("outer.mk", "all:\n\t@$(PLUS)ninja\n");
             let outcome = run(&space, &format!("-j3 -- {build}")).ok();
             let lines = summary(&outcome, two);
-            assert_eq!(lines.len(), 3, "{outcome}");
+            assert_eq!(lines.len(), 4, "{outcome}");
             assert!(!outcome.stderr.contains("warning"), "{outcome}");
             assert!(!outcome.stdout.contains("warning"), "{outcome}");
             space.is_clean();

@@ -198,6 +198,21 @@ fn which_lld(ld_path: Option<&OsStr>, fuse_ld: Option<&OsStr>, thin: bool) -> Op
     }
 }
 
+/// Whether a driver's command line (response files expanded) ends before a link, so that whatever
+/// else it starts knows nothing of job tokens.
+pub fn is_front_end(args: &[OsString]) -> bool {
+    // These call the compiler proper, or the assembler, without the driver.
+    if args.first().is_some_and(|first| first.as_bytes().starts_with(b"-cc1")) {
+        return false;
+    }
+    items(args).filter_map(|item| item.row).any(|row| match row.fate {
+        Fate::Compile => true,
+        // Neither says by itself how far to go.
+        Fate::OtherAction => !matches!(row.name, "--analyzer-output" | "-emit-llvm" | "-emit-ast"),
+        _ => false,
+    })
+}
+
 /// Whether a linker's option is enough for the driver to link.
 fn is_input(name: &str) -> bool {
     matches!(name, "-l" | "-Wl," | "-Xlinker" | "--for-linker")

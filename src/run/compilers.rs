@@ -1,0 +1,350 @@
+//! The warm compilers of a run: one for each clang that is asked for, for the front ends of the
+//! whole build.
+//!
+//! Whoever asks is served only where its job would be the same as its own `exec`: nothing of what
+//! a fork cannot be given may differ ([`Circumstances`]), and the compiler's files must be those
+//! that were loaded. Everybody else hears nothing and goes on alone.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::socket::{
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind, getsockopt,
+    listen, send, socket, sockopt,
+};
+use nix::unistd::{Pid, geteuid};
+
+use super::summary::FrontEnds;
+use crate::site::{Site, TOKEN, TOKEN_VARIABLE};
+use crate::sys::child::Process;
+use crate::sys::deadline::Deadline;
+use crate::sys::fd;
+use crate::sys::step::Beside;
+use crate::warm::ask::{self, Request};
+use crate::warm::loaded::Loaded;
+use crate::warm::wire::HELLO;
+use crate::warm::{Circumstances, Jobs, START_MAX, Server};
+
+/// Builds with more different compilers start the rest as usual.
+const SERVERS_MAX: usize = 8;
+
+/// All warm compilers of a run, and their jobs.
+#[derive(Debug)]
+pub(super) struct Compilers {
+    listener: OwnedFd,
+    token: [u8; TOKEN],
+    common: Vec<u8>,
+    /// What the run's children have.
+    mask: SigSet,
+    /// Connections that have not said yet what they want.
+    new: Vec<OwnedFd>,
+    known: Vec<Compiler>,
+    jobs: Vec<Job>,
+    buffer: Vec<u8>,
+    /// What became of those that asked.
+    pub(super) front_ends: FrontEnds,
+}
+
+#[derive(Debug)]
+struct Compiler {
+    program: PathBuf,
+    /// `None`: it cannot be warm.
+    server: Option<Server>,
+    /// By when it has to have loaded.
+    deadline: Deadline,
+    /// What it has loaded, once it has.
+    loaded: Option<Loaded>,
+    /// Jobs for when it has loaded.
+    waiting: VecDeque<Asked>,
+    /// Whoever waits for jobs whose numbers it has not told yet, in order.
+    sent: VecDeque<OwnedFd>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    client: OwnedFd,
+    request: Request,
+    fds: Vec<OwnedFd>,
+}
+
+#[derive(Debug)]
+struct Job {
+    /// `None`: gone, and the job is told to go, too.
+    client: Option<OwnedFd>,
+    process: Process,
+}
+
+impl Compilers {
+    /// Opens the site's socket; `mask` is the signal mask of the run's children.
+    ///
+    /// # Errors
+    /// The operating system's, or what it is in this process that a compiler cannot have.
+    pub(super) fn listen(site: &Site, mask: SigSet) -> io::Result<Compilers> {
+        let common = Circumstances::read()?.common;
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+        bind(listener.as_raw_fd(), &UnixAddr::new(&site.compilers())?)?;
+        listen(&listener, Backlog::MAXCONN)?;
+        Ok(Compilers {
+            listener,
+            token: token()?,
+            common,
+            mask,
+            new: Vec::new(),
+            known: Vec::new(),
+            jobs: Vec::new(),
+            buffer: vec![0; ask::REQUEST_MAX],
+            front_ends: FrontEnds::default(),
+        })
+    }
+
+    /// Lets `command` and what it starts ask.
+    pub(super) fn configure(&self, command: &mut Command) {
+        command.env(TOKEN_VARIABLE, String::from_utf8_lossy(&self.token).as_ref());
+    }
+
+    fn accept(&mut self) {
+        loop {
+            match accept4(self.listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
+                Ok(client) => match fd::own(client) {
+                    client if is_ours(&client) => self.new.push(client),
+                    _ => {}
+                },
+                Err(Errno::EINTR | Errno::ECONNABORTED) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Hears those that have not said yet what they want.
+    fn hear(&mut self) {
+        for client in std::mem::take(&mut self.new) {
+            match fd::receive::<{ ask::FDS }>(client.as_fd(), &mut self.buffer) {
+                Ok(None) => self.new.push(client),
+                Ok(Some((length, fds))) => self.take(client, length, fds),
+                Err(error) => log::debug!("a request: {error}"),
+            }
+        }
+    }
+
+    fn take(&mut self, client: OwnedFd, length: usize, fds: Vec<OwnedFd>) {
+        let Some(message) = self.buffer[..length].strip_prefix(&self.token) else { return };
+        let asked = Request::from_bytes(message)
+            .filter(|request| request.common == self.common && fds.len() == ask::FDS)
+            .map(|request| Asked { client, request, fds });
+        let refused = match asked {
+            Some(asked) => self.give(asked),
+            None => Err(()),
+        };
+        if refused.is_err() {
+            self.front_ends.plain += 1;
+        }
+    }
+
+    /// Gives a job to its compiler, which is started where there is none yet.
+    fn give(&mut self, asked: Asked) -> Result<(), ()> {
+        let known = self.known.iter().position(|one| one.program == asked.request.program);
+        let at = match known {
+            Some(at) => {
+                let compiler = &mut self.known[at];
+                if compiler.loaded.as_ref().is_some_and(|loaded| !loaded.is_current()) {
+                    log::debug!("{} has changed", compiler.program.display());
+                    self.front_ends.plain += compiler.end();
+                    *compiler = Compiler::start(&asked.request.program, self.mask);
+                }
+                at
+            }
+            None if self.known.len() < SERVERS_MAX => {
+                self.known.push(Compiler::start(&asked.request.program, self.mask));
+                self.known.len() - 1
+            }
+            None => return Err(()),
+        };
+        let compiler = &mut self.known[at];
+        match (&compiler.server, &compiler.loaded) {
+            (None, _) => return Err(()),
+            (Some(_), None) => compiler.waiting.push_back(asked),
+            (Some(_), Some(_)) => {
+                if compiler.send(asked).is_err() {
+                    self.front_ends.plain += 1 + compiler.end();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hears the compilers: one is loaded, jobs have begun.
+    fn hear_compilers(&mut self) {
+        for compiler in &mut self.known {
+            while let Some(server) = &compiler.server {
+                let late = compiler.deadline.due(Instant::now()).is_some();
+                let heard = match server.answer() {
+                    Ok(None) if !late => break,
+                    Ok(Some(HELLO)) if compiler.loaded.is_none() => compiler.begin(),
+                    Ok(Some(number)) if compiler.loaded.is_some() => {
+                        let Some(client) = compiler.sent.pop_front() else { break };
+                        if number > 0 {
+                            let process = Process::from(Pid::from_raw(number));
+                            self.jobs.push(Job { client: Some(client), process });
+                            self.front_ends.warm += 1;
+                        } else {
+                            self.front_ends.plain += 1;
+                        }
+                        Ok(())
+                    }
+                    _ => Err(io::Error::other("it did not come up, or has died")),
+                };
+                if let Err(reason) = heard {
+                    log::debug!("no warm {}: {reason}", compiler.program.display());
+                    self.front_ends.plain += compiler.end();
+                }
+            }
+        }
+    }
+
+    /// Passes signals on, ends the jobs of those that are gone, and tells the ends of others.
+    fn look_after_jobs(&mut self) {
+        self.jobs.retain_mut(|job| {
+            job.hear();
+            match job.process.try_wait() {
+                Ok(None) => true,
+                Ok(Some(status)) => {
+                    job.tell(status);
+                    false
+                }
+                Err(_) => false,
+            }
+        });
+    }
+}
+
+impl Job {
+    fn hear(&mut self) {
+        let mut word = [0; 4];
+        while let Some(client) = &self.client {
+            match fd::receive::<0>(client.as_fd(), &mut word) {
+                Ok(None) => break,
+                Ok(Some((4, _))) => {
+                    if let Ok(signal) = Signal::try_from(i32::from_ne_bytes(word)) {
+                        self.process.signal(signal);
+                    }
+                }
+                _ => {
+                    self.process.signal(Signal::SIGKILL);
+                    self.client = None;
+                }
+            }
+        }
+    }
+
+    fn tell(&self, status: ExitStatus) {
+        let word = status.into_raw().to_ne_bytes();
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        if let Some(client) = &self.client {
+            let _ = send(client.as_raw_fd(), &word, flags);
+        }
+    }
+}
+
+impl Compiler {
+    fn start(program: &Path, mask: SigSet) -> Compiler {
+        let server = Server::start(program, Jobs::Others, mask);
+        match &server {
+            Ok(server) => log::debug!("the warm {} is {}", program.display(), server.id()),
+            Err(reason) => log::debug!("no warm {}: {reason}", program.display()),
+        }
+        Compiler {
+            program: program.to_owned(),
+            server: server.ok(),
+            deadline: Deadline::of(Some(START_MAX)),
+            loaded: None,
+            waiting: VecDeque::new(),
+            sent: VecDeque::new(),
+        }
+    }
+
+    /// It has loaded: does what has waited for that.
+    fn begin(&mut self) -> io::Result<()> {
+        let Some(server) = &self.server else { return Ok(()) };
+        self.loaded = Some(Loaded::by(server.id())?);
+        self.deadline = Deadline::of(None);
+        while let Some(asked) = self.waiting.pop_front() {
+            self.send(asked)?;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, asked: Asked) -> io::Result<()> {
+        let Some(server) = &self.server else { return Err(io::ErrorKind::NotConnected.into()) };
+        let Asked { client, mut request, fds } = asked;
+        request.header.parent = std::process::id();
+        let mut numbers: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        numbers.push(client.as_raw_fd());
+        server.send(request.header, &request.strings, &numbers)?;
+        self.sent.push_back(client);
+        Ok(())
+    }
+
+    /// Ends it, but not its jobs; how many will now not be done.
+    fn end(&mut self) -> u64 {
+        self.server = None;
+        self.deadline = Deadline::of(None);
+        let count = self.waiting.len() + self.sent.len();
+        self.waiting.clear();
+        self.sent.clear();
+        // Each is a process.
+        count as u64
+    }
+}
+
+impl Beside for Compilers {
+    fn fds(&self) -> Vec<PollFd<'_>> {
+        let servers = self.known.iter().filter_map(|one| Some(one.server.as_ref()?.socket()));
+        let clients = self.new.iter().chain(self.jobs.iter().filter_map(|job| job.client.as_ref()));
+        std::iter::once(self.listener.as_fd())
+            .chain(servers)
+            .chain(clients.map(AsFd::as_fd))
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+            .collect()
+    }
+
+    fn deadlines(&self) -> Vec<&Deadline> {
+        self.known.iter().map(|compiler| &compiler.deadline).collect()
+    }
+
+    fn turn(&mut self) {
+        self.hear_compilers();
+        self.accept();
+        self.hear();
+        self.look_after_jobs();
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.jobs.is_empty() || self.known.iter().any(|compiler| !compiler.sent.is_empty())
+    }
+
+    fn end(&mut self) {
+        self.jobs.iter().for_each(|job| job.process.signal(Signal::SIGKILL));
+    }
+}
+
+/// Whether the other side of a connection is this user's.
+fn is_ours(client: &OwnedFd) -> bool {
+    getsockopt(client, sockopt::PeerCredentials).is_ok_and(|peer| peer.uid() == geteuid().as_raw())
+}
+
+/// Random letters.
+fn token() -> io::Result<[u8; TOKEN]> {
+    let mut token = [0; TOKEN];
+    fs::File::open("/dev/urandom")?.read_exact(&mut token)?;
+    Ok(token.map(|byte| b'a' + byte % 16))
+}
