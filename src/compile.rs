@@ -1,17 +1,15 @@
 //! A ThinLTO compile: clang, then the record on what it wrote.
 
-use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, ExitStatus};
+use std::process::{Command, ExitCode};
 
 use crate::Failure;
 use crate::dispatch::{self, Tool};
 use crate::invocation::clang::{self, Compile};
-use crate::invocation::response;
 use crate::object::record::Record;
 use crate::object::{module, wrapper};
 use crate::site::{Event, Site};
@@ -25,11 +23,13 @@ use crate::warm::front_end;
 /// thinshim's own failures; clang's are its exit status.
 pub fn run(call: &Tool, compile: &Compile) -> Result<ExitCode, Failure> {
     refuse_outer_ccache()?;
-    if let Some(site) = Site::current() {
+    let site = Site::current();
+    if let Some(site) = &site {
         site.tell(Event::Compile);
     }
     let program = dispatch::program(call)?;
-    let status = if let Some(status) = run_warm(call, &program, program.as_os_str()) {
+    let warm = site.and_then(|site| front_end::run(&site, call, &program, program.as_os_str()));
+    let status = if let Some(status) = warm {
         status
     } else {
         let mut command = Command::new(&program);
@@ -44,23 +44,6 @@ pub fn run(call: &Tool, compile: &Compile) -> Result<ExitCode, Failure> {
         }
     }
     Ok(child::end_as(status))
-}
-
-/// Runs a front end in a warm compiler of the `thinshim run` above. `None`: nothing has happened, it
-/// is to be run as usual.
-pub fn run_warm(call: &Tool, program: &Path, argv0: &OsStr) -> Option<ExitStatus> {
-    // A launcher starts compilers itself.
-    let site = Site::current().filter(|_| call.command.len() == 1)?;
-    let expanded = if response::mentioned_in(&call.args) {
-        Cow::Owned(response::expand(&call.args).ok()?)
-    } else {
-        Cow::Borrowed(&call.args)
-    };
-    if !clang::is_front_end(&expanded) {
-        return None;
-    }
-    let call = front_end::Call { program, argv0, args: &call.args, expanded: &expanded };
-    front_end::run(&site, &call)
 }
 
 /// A ccache *outside* thinshim takes thinshim for the compiler: it would hand out objects without

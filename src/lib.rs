@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | [`dispatch`] | whose command line this is: clang's, lld's, our own |
 //! | [`cli`] | our own subcommands |
-//! | [`run`] | `thinshim run`: tools on PATH, a jobserver, a summary |
+//! | [`run`] | `thinshim run`: tools on PATH, a jobserver, warm compilers, a summary |
 //! | [`site`] | the directory of a `thinshim run`, for all below it |
 //! | [`tool`] | the real tools, found past thinshim itself |
 //! | [`compile`] | a ThinLTO compile: clang, then the options record on its objects |
@@ -70,7 +70,7 @@ pub mod workdir;
 use std::env;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use dispatch::{Call, Tool};
@@ -175,22 +175,24 @@ fn link_through_driver(tool: &Tool, link: &clang::Link) -> Result<ExitCode, Fail
 /// A clang that is not ours to change: in a warm compiler, or as it is.
 fn front_end(tool: &Tool) -> Result<ExitCode, Failure> {
     let program = dispatch::program(tool)?;
-    match compile::run_warm(tool, &program, tool.program()) {
+    let warm = Site::current()
+        .and_then(|site| warm::front_end::run(&site, tool, &program, tool.program()));
+    match warm {
         Some(status) => Ok(sys::child::end_as(status)),
-        None => Err(pass_through(tool)),
+        None => Err(become_program(tool, &program)),
     }
 }
 
 /// Becomes the real tool, with the same argument bytes; returns only where that fails.
 fn pass_through(tool: &Tool) -> Failure {
-    let program = match dispatch::program(tool) {
-        Ok(program) => program,
-        Err(failure) => return failure,
-    };
-    let error = Command::new(&program)
-        .arg0(tool.program())
-        .args(&tool.command[1..])
-        .args(&tool.args)
-        .exec();
+    match dispatch::program(tool) {
+        Ok(program) => become_program(tool, &program),
+        Err(failure) => failure,
+    }
+}
+
+fn become_program(tool: &Tool, program: &Path) -> Failure {
+    let error =
+        Command::new(program).arg0(tool.program()).args(&tool.command[1..]).args(&tool.args).exec();
     Failure::new(format!("cannot run {}: {error}", program.display()))
 }

@@ -62,7 +62,6 @@ impl Settings {
     /// # Errors
     /// A sentence that names the variable whose value is none of its own.
     pub fn read() -> Result<Settings, Failure> {
-        let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
         let bytes = |name: &str, default: u64| match variable(name) {
             None => Ok(default),
             Some(value) => size(&value).ok_or_else(|| {
@@ -105,17 +104,30 @@ impl Settings {
                 })
                 .transpose()?
                 .filter(|limit| !limit.is_zero()),
-            warm: match variable("THINSHIM_WARM").as_deref().map(OsStr::as_encoded_bytes) {
-                None | Some(b"on" | b"1") => true,
-                Some(b"off" | b"0") => false,
-                Some(value) => {
-                    let value = String::from_utf8_lossy(value);
-                    return Err(Failure::new(format!("THINSHIM_WARM={value}: not on or off")));
-                }
-            },
+            warm: warm()?,
             clang: variable("THINSHIM_CLANG"),
             cache,
         })
+    }
+}
+
+/// A variable; an empty one counts as none.
+fn variable(name: &str) -> Option<OsString> {
+    env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// `THINSHIM_WARM` alone, for those that need no other settings.
+///
+/// # Errors
+/// It is neither on nor off.
+pub fn warm() -> Result<bool, Failure> {
+    match variable("THINSHIM_WARM").as_deref().map(OsStr::as_encoded_bytes) {
+        None | Some(b"on" | b"1") => Ok(true),
+        Some(b"off" | b"0") => Ok(false),
+        Some(value) => {
+            let value = String::from_utf8_lossy(value);
+            Err(Failure::new(format!("THINSHIM_WARM={value}: not on or off")))
+        }
     }
 }
 

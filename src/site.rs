@@ -79,12 +79,8 @@ impl Site {
         self.0.join("compilers")
     }
 
-    /// What shows that this process is part of a run that has warm compilers. `None`: it is not, or
-    /// its environment wants none.
+    /// What shows that this process is part of a run that has warm compilers. `None`: it is not.
     pub fn token(&self) -> Option<[u8; TOKEN]> {
-        if env::var_os("THINSHIM_WARM").is_some_and(|warm| warm == "off" || warm == "0") {
-            return None;
-        }
         env::var_os(TOKEN_VARIABLE)?.as_bytes().try_into().ok()
     }
 

@@ -20,6 +20,7 @@ use std::process::{Command, ExitCode};
 use std::{env, fs};
 
 use crate::Failure;
+use crate::settings;
 use crate::site::{self, Event, Site};
 use crate::sys::signals::{self, Signals};
 use crate::sys::{child, step};
@@ -61,7 +62,7 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
     let jobs = Jobs::new(options.jobs, &site.jobserver())?;
     let mut command = command(options, site, &path)?;
     jobs.configure(&mut command);
-    let mut compilers = compilers(site, &signals);
+    let mut compilers = if settings::warm()? { compilers(site, &signals) } else { None };
     if let Some(compilers) = &compilers {
         compilers.configure(&mut command);
     } else {
@@ -87,11 +88,11 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
     Ok(child::end_as(ended.status))
 }
 
-/// The run's warm compilers, where they are wanted and can be.
+/// The run's warm compilers, where they can be.
 fn compilers(site: &Site, signals: &Signals) -> Option<Compilers> {
-    let wanted = env::var_os("THINSHIM_WARM").is_none_or(|warm| warm != "off" && warm != "0");
-    let listening = wanted.then(|| Compilers::listen(site, signals.mask_before()))?;
-    listening.inspect_err(|reason| log::debug!("no warm compilers: {reason}")).ok()
+    Compilers::listen(site, signals.mask_before())
+        .inspect_err(|reason| log::debug!("no warm compilers: {reason}"))
+        .ok()
 }
 
 /// PATH, less the tools of a run that this one is part of.

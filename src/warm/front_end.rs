@@ -1,5 +1,6 @@
 //! A call of clang that the `thinshim run` above has done in a warm compiler.
 
+use std::borrow::Cow;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -19,30 +20,34 @@ use super::ask::{Connection, Request};
 use super::circumstances::Circumstances;
 use super::server::job;
 use super::wire::{HELLO, Header};
+use crate::dispatch::Tool;
+use crate::invocation::{clang, response};
+use crate::settings;
 use crate::site::Site;
 use crate::sys::signals::{self, Signals};
 
 /// Words in which a file may be named that only this process has open.
 const OWN_FILES: [&[u8]; 2] = [b"/dev/fd", b"/proc/"];
 
-/// A call of clang.
-#[derive(Debug)]
-pub struct Call<'a> {
-    /// The program.
-    pub program: &'a Path,
-    /// What it is called.
-    pub argv0: &'a OsStr,
-    /// Its arguments.
-    pub args: &'a [OsString],
-    /// The same with response files expanded.
-    pub expanded: &'a [OsString],
-}
-
-/// Runs `call` to its end. `None`: it is to be run as usual, nothing has happened yet.
-pub fn run(site: &Site, call: &Call<'_>) -> Option<ExitStatus> {
+/// Runs a call of clang, whose program is called `argv0`, to its end, where it is a front end.
+/// `None`: it is to be run as usual, nothing has happened yet.
+pub fn run(site: &Site, call: &Tool, program: &Path, argv0: &OsStr) -> Option<ExitStatus> {
+    // A launcher starts compilers itself.
+    if call.command.len() != 1 || !settings::warm().unwrap_or(true) {
+        return None;
+    }
     let token = site.token()?;
+    let expanded = if response::mentioned_in(&call.args) {
+        Cow::Owned(response::expand(&call.args).ok()?)
+    } else {
+        Cow::Borrowed(&call.args)
+    };
+    if !clang::is_front_end(&expanded) {
+        return None;
+    }
     let connection = Connection::open(&site.compilers()).ok()?;
-    let asked = request(call).and_then(|request| {
+    let argv = std::iter::once(argv0).chain(call.args.iter().map(OsString::as_os_str));
+    let asked = request(program, argv, &expanded).and_then(|request| {
         let signals = Signals::hold_these(&signals::BUILD)?;
         // Not to be read, only to be gone to.
         let here = File::options().read(true).custom_flags(libc::O_PATH).open(".")?;
@@ -62,18 +67,21 @@ pub fn run(site: &Site, call: &Call<'_>) -> Option<ExitStatus> {
     }
 }
 
-/// What to ask for.
-fn request(call: &Call<'_>) -> io::Result<Request> {
-    if call.expanded.iter().any(|word| names_own_file(word)) {
+/// What to ask for; `expanded` are the arguments with response files expanded.
+fn request<'a>(
+    program: &Path,
+    argv: impl Iterator<Item = &'a OsStr>,
+    expanded: &[OsString],
+) -> io::Result<Request> {
+    if expanded.iter().any(|word| names_own_file(word)) {
         return Err(io::Error::other("it may read a descriptor of its own"));
     }
     if env::var_os("CCC_OVERRIDE_OPTIONS").is_some() {
         return Err(io::Error::other("CCC_OVERRIDE_OPTIONS may make it link"));
     }
     let Circumstances { common, place } = Circumstances::read()?;
-    let argv = std::iter::once(call.argv0).chain(call.args.iter().map(OsString::as_os_str));
     let (header, strings) = job(argv.map(OsStr::as_bytes), env::vars_os())?;
-    let program = fs::canonicalize(call.program)?;
+    let program = fs::canonicalize(program)?;
     Ok(Request { program, common, header: Header { place, ..header }, strings })
 }
 

@@ -5,7 +5,6 @@
 //! (`preload.rs`, carried in this program and handed on as a file in memory), which stops it
 //! before `main`; each job is then a fork of that process. What cannot be served so is started
 //! as usual.
-
 //!
 //! [`Compiler`] serves the back ends of one link. Under `thinshim run`, one [`Server`] for each
 //! clang serves the front ends of the whole build: [`front_end`] asks for a job, and the run, which
