@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034
 # Sourced by the tests beside it. scripts/test gives them TEST_SHIM (the thinshim binary), TEST_KERNEL (an
-# O= directory that it built, to be copied, not changed), TEST_TREE (the source), TEST_SCRIPTS and TEST_MASQUERADE (a
-# directory in which clang is ccache).
+# O= directory that it built, to be copied, not changed), TEST_TREE (the source), TEST_SCRIPTS, TEST_MASQUERADE (a
+# directory in which clang is ccache) and TEST_CACHE (thinshim's own, filled by the build's links).
 set -Eeuo pipefail
 # Without this, a command that fails takes the test away without a word.
 trap 'echo "FAILED: line $LINENO of ${0##*/}: $BASH_COMMAND" >&2' ERR
