@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::Failure;
+use crate::invocation::clang;
 use crate::invocation::lld::{self, Link, Refusal};
 use crate::invocation::response;
 use crate::settings::Settings;
-use crate::thinlto::back_end;
+use crate::thinlto::back_end::{self, OptionsFrom};
 use crate::thinlto::inputs::{self, Inputs, Trouble};
 use crate::thinlto::module::Module;
 use crate::tool;
@@ -117,7 +118,11 @@ pub fn decide<'a>(
         return Ok(Decision::PassThrough);
     }
     let bytes: u64 = inputs.modules.iter().map(|module| module.size).sum();
-    if bytes <= settings.small {
+    let alone = |module: &Module| {
+        let record = module.record.as_ref().filter(|_| settings.options != OptionsFrom::Link);
+        record.is_none_or(|record| !clang::follow_profile(&record.options))
+    };
+    if bytes <= settings.small && inputs.modules.iter().all(alone) {
         return Ok(Decision::Small(link, inputs));
     }
     let Some(clang) = clang_of(linker, settings) else {

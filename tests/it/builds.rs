@@ -118,6 +118,16 @@ fn reports_tell_small_links_and_fallbacks() {
     assert!(report["fallback"].is_null(), "{report}");
     assert_eq!(space.real("./out").ok().stdout, "43 3\n");
 
+    // In-process ThinLTO would drop the profile.
+    space.write("profile", "main:100:10\n 1: 10\n");
+    let profile = format!("-g -fprofile-sample-use={}", space.path("profile").display());
+    space.compile(&profile, &[TWICE]);
+    for (from, run) in [("record", 3), ("link", 0)] {
+        let run_it = space.shim(&format!("ld.lld {args} -o out")).env("THINSHIM_OPTIONS", from);
+        run_it.env("THINSHIM_REPORT", "report").ok();
+        assert_eq!(space.report()["backends_run"], run, "{from}");
+    }
+
     let fallback = space.shim(&format!("ld.lld {args} --save-temps -o out"));
     fallback.env("THINSHIM_SMALL", "0").env("THINSHIM_REPORT", "report").ok();
     let report = space.report();
@@ -126,7 +136,7 @@ fn reports_tell_small_links_and_fallbacks() {
         report["fallback"].as_str().is_some_and(|text| text.contains("save-temps")),
         "{report}"
     );
-    assert_eq!(space.text("report").lines().count(), 2);
+    assert_eq!(space.text("report").lines().count(), 4);
     space
         .strict(&format!("ld.lld {args} --save-temps -o other"))
         .fails(120, &["save-temps", "THINSHIM_STRICT"]);

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 
 pub use back_end::BackEnd as BackEndCall;
 pub use options::{
-    Refused, back_end_options, check, known_to_linker, target, without_loop_alignment,
+    Refused, back_end_options, check, follow_profile, known_to_linker, target,
+    without_loop_alignment,
 };
 use table::{Fate, Form, Row};
 

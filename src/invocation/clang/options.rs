@@ -74,6 +74,22 @@ pub fn known_to_linker(options: &[OsString], relocatable: bool) -> Vec<OsString>
     })
 }
 
+/// Whether a record asks for code by a profile, or for sections of basic blocks: what a link leaves
+/// out where its line does not say the same (lld's `--lto-sample-profile`,
+/// `--lto-basic-block-sections`), and of which a small module has as much need as a large one.
+pub fn follow_profile(options: &[OsString]) -> bool {
+    const NAMES: [&str; 6] = [
+        "-fauto-profile=",
+        "-fbasic-block-",
+        "-fprofile-sample-use=",
+        "-fprofile-use=",
+        "-fsplit-machine-functions",
+        "-funique-basic-block-section-names",
+    ];
+    let named = |word: &[u8]| NAMES.iter().any(|name| word.starts_with(name.as_bytes()));
+    items(options).any(|item| named(item.words[0].as_bytes()))
+}
+
 /// A record's options less `-falign-loops`, which in-process ThinLTO has no way to know.
 pub fn without_loop_alignment(options: &[OsString]) -> Vec<OsString> {
     chosen(options, |word| !word.starts_with(b"-falign-loops"))
