@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -219,8 +220,12 @@ pub fn back_end(
         .ok_or_else(|| fail(&format!("there is no clang beside {}", linker.display())))?;
     let imported = modules_of_index(&shard)
         .map_err(|_| fail(&format!("its index {} is not understood", index.display())))?;
+    let named = named_in_index(module, &imported).ok_or_else(|| {
+        let index = index.display();
+        fail(&format!("{index} is the index of another module (`thinshim thin-link` writes it)"))
+    })?;
     let job =
-        job(link, module, index, output, &imported, &settings, &clang).map_err(|e| fail(&e))?;
+        job(link, &named, index, output, &imported, &settings, &clang).map_err(|e| fail(&e))?;
     let Some(file) = dependency_file else {
         let ended = back_end_call::compile(&clang, &job.args, &job, &settings)?;
         return Ok(ended.unwrap_or(ExitCode::SUCCESS));
@@ -255,6 +260,22 @@ pub fn back_end(
         }
     };
     write(file, &rule).map(|()| ExitCode::SUCCESS)
+}
+
+/// A module under the name that its index has for it. By any other, clang takes the module's own
+/// code for code to import, and writes an object without it.
+fn named_in_index(module: &OsString, names: &[Vec<u8>]) -> Option<OsString> {
+    let listed = names.iter().any(|name| name == module.as_bytes());
+    // Nothing is said of a module without symbols.
+    if listed || names.is_empty() {
+        return Some(module.clone());
+    }
+    let own = fs::metadata(module).ok()?;
+    let same = |name: &&Vec<u8>| {
+        fs::metadata(OsStr::from_bytes(name))
+            .is_ok_and(|other| (other.dev(), other.ino()) == (own.dev(), own.ino()))
+    };
+    names.iter().find(same).map(|name| OsString::from_vec(name.clone()))
 }
 
 fn job(

@@ -100,6 +100,22 @@ fn the_steps_give_what_the_link_gives() {
     assert_eq!(space.read("data.thinlto-native.o"), space.read("data.o"));
 }
 
+/// make drops the `./` of its prerequisites; Kbuild has it in the lists of an external module's parts.
+#[test]
+fn a_module_may_have_another_name_than_in_the_index() {
+    let space = project();
+    space.write("Makefile", MAKEFILE.replace("out.o $(PARTS)", "out.o $(PARTS:%=./%)"));
+    space.write("Makefile", space.text("Makefile").replace("$@ $(PARTS)", "$@ $(PARTS:%=./%)"));
+    assert_eq!(back_ends(&space, ""), 3);
+    assert_eq!(space.text("out.thinlto-index"), "./main.o\n./twice.o\n./next.o\n");
+    assert_eq!(runs(&space), "41 d\n");
+    assert_eq!(back_ends(&space, ""), 0);
+    // Clang itself would take the module for one to import from, and write an empty object.
+    space
+        .shim("back-end main.o --index next.o.thinlto.bc -o main.thinlto-native.o -- ld.lld -r")
+        .fails(120, &["main.o", "next.o.thinlto.bc", "thin-link"]);
+}
+
 #[test]
 fn only_what_changed_is_compiled() {
     let space = project();
