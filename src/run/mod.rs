@@ -76,7 +76,8 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
         pass_on(&outer, site, &reports, compilers.as_ref());
     }
     if !options.quiet {
-        let text = tell(options, site, &jobs, compilers.as_ref(), &reports);
+        let failed = !ended.status.success();
+        let text = tell(options, site, &jobs, compilers.as_ref(), &reports, failed);
         // Nobody may be there to read it, which is no reason to end otherwise.
         let _ = std::io::stderr().write_all(text.as_bytes());
     }
@@ -134,6 +135,7 @@ fn tell(
     jobs: &Jobs,
     compilers: Option<&Compilers>,
     reports: &[u8],
+    failed: bool,
 ) -> String {
     let circumstances = Circumstances {
         command: &options.command,
@@ -145,6 +147,7 @@ fn tell(
         clang_called: site.heard(Event::Clang),
         lld_called: site.heard(Event::Lld),
         compiled: site.heard(Event::Compile),
+        failed,
         front_ends: compilers.map_or_else(FrontEnds::default, |compilers| compilers.front_ends),
     };
     summary::tell(reports, &circumstances)

@@ -28,6 +28,8 @@ pub(super) struct Circumstances<'a> {
     pub lld_called: bool,
     /// There was a ThinLTO compile.
     pub compiled: bool,
+    /// The command did not end well.
+    pub failed: bool,
     /// This run's front ends.
     pub front_ends: FrontEnds,
 }
@@ -223,6 +225,9 @@ fn why_nothing(circumstances: &Circumstances<'_>) -> String {
     let named = |word: &&OsString| names_by_path(word);
     let by_path = circumstances.command.iter().find(named);
     let llvm = circumstances.llvm.as_deref().filter(|llvm| llvm.as_bytes().ends_with(b"/"));
+    if circumstances.failed {
+        return "the command failed, or was interrupted, before one".to_owned();
+    }
     if circumstances.compiled {
         return "objects were compiled for ThinLTO, but ld.lld was not called by way of PATH (is \
                 LD a path? is the linker another one?)"
@@ -338,6 +343,7 @@ mod tests {
             (Circumstances { clang_called: true, ..ours() }, "-flto=thin"),
             (Circumstances { clang_called: true, compiled: true, ..ours() }, "LD"),
             (Circumstances { lld_called: true, ..ours() }, "bitcode"),
+            (Circumstances { compiled: true, failed: true, ..ours() }, "failed"),
             (Circumstances { command: &command, ..ours() }, "`CC=/usr/bin/clang-22`"),
             (Circumstances { llvm: Some("/l/".into()), ..ours() }, "LLVM=/l/"),
         ] {
