@@ -67,6 +67,9 @@ git git
 shellcheck shellcheck
 ccache ccache
 python3-pip pip3"
+packages_guests="qemu-system-arm qemu-system-aarch64
+qemu-system-misc qemu-system-riscv64
+opensbi /usr/lib/riscv64-linux-gnu/opensbi/generic/fw_jump.elf"
 packages_bench="hyperfine hyperfine
 ccache ccache"
 
@@ -171,6 +174,9 @@ build_thinshim() {
   [[ -x $shim ]] || die "cargo built no $shim"
 }
 
+# small_config ARCH: the small kernel's options, for KCONFIG_ALLCONFIG.
+small_config() { cat "$scripts/small.config" "$scripts/small-$1.config"; }
+
 # --- things from elsewhere, kept in the cache -----------------------------------------------------
 
 # kernel_source [VERSION]: unpacks Debian's tarball (1.6 GB) once for each version of it; sets `kernel_tree`. That of
@@ -196,28 +202,53 @@ kernel_source() {
   rm -rf "$work"
 }
 
+# debian_apt DIRECTORY SUITE ARCHITECTURE: has apt-get and apt-cache speak of another release or another
+# architecture, by a configuration of its own below the directory; sets and exports APT_CONFIG.
+debian_apt() {
+  local apt=$1/apt list=/etc/apt/sources.list.d/debian.sources uri key
+  mkdir -p "$apt"/etc/{apt.conf.d,preferences.d} "$apt"/state/lists/partial "$apt"/cache/archives/partial
+  touch "$apt/state/status"
+  uri=$(awk '/^URIs:/ {print $2; exit}' "$list")
+  key=$(awk '/^Signed-By:/ {print $2; exit}' "$list")
+  echo "deb [signed-by=$key] $uri $2 main" >"$apt/etc/sources.list"
+  printf '%s "%s";\n' Dir "$apt" Dir::Etc etc Dir::State state Dir::Cache cache Dir::State::status "$apt/state/status" \
+    APT::Sandbox::User root APT::Architecture "$3" APT::Architectures "$3" >"$apt.conf"
+  export APT_CONFIG=$apt.conf
+  apt-get -qq update
+}
+
 # debian_kernel VERSION DIRECTORY: fetches that kernel's tarball into the directory. One newer than this machine's
-# release comes from backports, by an apt of its own.
+# release comes from backports.
 debian_kernel() {
-  local package=linux-source-$1 work=$2 apt=$2/apt list=/etc/apt/sources.list.d/debian.sources uri key
+  local package=linux-source-$1 work=$2
   say "fetching $package"
   (
     cd "$work"
-    if ! apt-cache show "$package" >/dev/null 2>&1; then
-      mkdir -p "$apt"/etc/{apt.conf.d,preferences.d} "$apt"/state/lists/partial "$apt"/cache/archives/partial
-      touch "$apt/state/status"
-      uri=$(awk '/^URIs:/ {print $2; exit}' "$list")
-      key=$(awk '/^Signed-By:/ {print $2; exit}' "$list")
-      echo "deb [signed-by=$key] $uri trixie-backports main" >"$apt/etc/sources.list"
-      printf '%s "%s";\n' Dir "$apt" Dir::Etc etc Dir::State state Dir::Cache cache Dir::State::status "$apt/state/status" \
-        APT::Sandbox::User root >"$apt.conf"
-      export APT_CONFIG=$apt.conf
-      apt-get -qq update
-    fi
+    if ! apt-cache show "$package" >/dev/null 2>&1; then debian_apt "$work" trixie-backports "$(dpkg --print-architecture)"; fi
     apt-get -qq download "$package"
     dpkg-deb --fsys-tarfile "$package"_*.deb | tar -xf - --strip-components=3 "./usr/src/$package.tar.xz"
     rm -f "$package"_*.deb
   )
+}
+
+# guest_busybox ARCHITECTURE: a static busybox of Debian's for that architecture of the kernel's; sets `busybox`.
+guest_busybox() {
+  local work
+  busybox=$(command -v busybox)
+  if [[ $1 == x86 ]]; then return; fi
+  busybox=$cache/busybox-$1
+  if [[ -e $busybox ]]; then return; fi
+  say "fetching busybox-static for $1"
+  work=$(mktemp -d "$cache/unpack.XXXXXX")
+  (
+    cd "$work"
+    # The first release with all of them.
+    debian_apt "$work" trixie "${1/%riscv/riscv64}"
+    apt-get -qq download busybox-static
+    dpkg-deb -x busybox-static_*.deb .
+    cp usr/bin/busybox "$busybox" 2>/dev/null || cp bin/busybox "$busybox"
+  )
+  rm -rf "$work"
 }
 
 # other_makes: GNU Make 4.4.1 and Kitware's ninja, for the jobserver's tests; sets `gmake` and `ninja`.
