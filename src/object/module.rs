@@ -18,6 +18,9 @@ mod code {
     pub(super) const MODULE_TRIPLE: u64 = 2;
     pub(super) const MODULE_ASM: u64 = 4;
     pub(super) const MST_ENTRY: u64 = 1;
+    pub(super) const FS_COMBINED: u64 = 4;
+    pub(super) const FS_COMBINED_PROFILE: u64 = 5;
+    pub(super) const FS_COMBINED_GLOBALVAR_INIT_REFS: u64 = 6;
     pub(super) const SYMTAB_BLOB: u64 = 1;
     pub(super) const FUNCTION_DECLAREBLOCKS: u64 = 1;
     pub(super) const INLINEASM_OLD: u64 = 18;
@@ -169,6 +172,58 @@ pub fn modules_of_index(index: &[u8]) -> Result<Vec<Vec<u8>>, Malformed> {
     let mut names = Names { names: Vec::new(), left: Some(index.len() * 2) };
     bitstream::walk(index, &mut names)?;
     names.left.map(|_| names.names).ok_or(Malformed)
+}
+
+/// Whether the back end of the module `own` has to define a symbol: its individual index speaks of
+/// a function or variable of it that is alive, and that others than itself may use. False where the
+/// index is not understood.
+pub fn defines_symbols(index: &[u8], own: &[u8]) -> bool {
+    struct Summaries<'a> {
+        own: &'a [u8],
+        module: Option<u64>,
+        defined: bool,
+    }
+    impl Visitor for Summaries<'_> {
+        fn block(&mut self, parent: Option<u64>, id: u64) -> Visit {
+            match (parent, id) {
+                (None, block::MODULE)
+                | (Some(block::MODULE), block::MODULE_STRTAB | block::THIN_SUMMARY) => Visit::Enter,
+                _ => Visit::Skip,
+            }
+        }
+
+        fn record(&mut self, block: u64, code: u64, operands: &[u64], _blob: &[u8]) -> bool {
+            match (block, code, operands) {
+                (block::MODULE_STRTAB, code::MST_ENTRY, [id, name @ ..])
+                    if name.iter().map(|&byte| byte as u8).eq(self.own.iter().copied()) =>
+                {
+                    self.module = Some(*id);
+                }
+                (
+                    block::THIN_SUMMARY,
+                    code::FS_COMBINED
+                    | code::FS_COMBINED_PROFILE
+                    | code::FS_COMBINED_GLOBALVAR_INIT_REFS,
+                    [_, module, flags, ..],
+                ) if self.module == Some(*module) => self.defined |= is_defined(*flags),
+                _ => {}
+            }
+            true
+        }
+    }
+    let mut summaries = Summaries { own, module: None, defined: false };
+    bitstream::walk(index, &mut summaries).is_ok() && summaries.defined
+}
+
+/// Whether a summary's flags (`getEncodedGVSummaryFlags` in LLVM's `BitcodeWriter.cpp`, linkages in
+/// `llvm/IR/GlobalValue.h`) are those of a symbol that the module's object must have.
+fn is_defined(flags: u64) -> bool {
+    const EXTERNAL: u64 = 0;
+    const WEAK_ANY: u64 = 4;
+    const WEAK_ODR: u64 = 5;
+    const COMMON: u64 = 10;
+    let live = flags >> 5 & 1 == 1;
+    live && matches!(flags & 0xf, EXTERNAL | WEAK_ANY | WEAK_ODR | COMMON)
 }
 
 /// Reads the facts of a bitcode file (without its wrapper). `look_for_asm` reads the function

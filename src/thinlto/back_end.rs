@@ -10,6 +10,7 @@ use super::module::Module;
 use crate::invocation::clang;
 use crate::invocation::lld::{Kind, Link};
 use crate::object::elf::{self, Native};
+use crate::object::module::defines_symbols;
 
 /// Where the options of the back ends come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -205,6 +206,13 @@ pub fn verify_bytes(job: &BackEnd, data: &[u8]) -> Result<Native, String> {
     match job.machine {
         Some(machine) if machine != native.machine => {
             Err(format!("its object {output} is for ELF machine {}, not {machine}", native.machine))
+        }
+        // The index is only read where there is something to doubt.
+        _ if !native.has_contents
+            && fs::read(&job.index)
+                .is_ok_and(|index| defines_symbols(&index, job.module.as_bytes())) =>
+        {
+            Err(format!("its object {output} has nothing of what the module defines"))
         }
         _ => Ok(native),
     }

@@ -79,6 +79,12 @@ fn a_back_end_fails() {
             120,
             "machine",
         ),
+        (
+            "hollow",
+            "real --target=x86_64-linux-gnu -c -x c /dev/null -o \"$out\"",
+            120,
+            "nothing of what the module defines",
+        ),
         // Of these clang tells, and exits 0.
         ("import", "mv next.o away; real \"$@\"; mv away next.o", 120, "Error loading imported"),
         (
