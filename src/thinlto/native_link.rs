@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::inputs::{Inputs, Piece};
 use super::thin_link::Arguments;
-use crate::invocation::lld::{Kind, Link};
+use crate::invocation::lld::{Element, Kind, Link};
 
 /// Merges sections of which a kernel with call padding has one a function. They are tied to their
 /// functions by `SHF_LINK_ORDER`, and lld compares each with all earlier ones of that name
@@ -55,6 +55,12 @@ pub fn args(
         args.input(regular.as_os_str(), false);
     }
     let mut args = args.finish();
+    let versions = |piece: &Piece<'_>| matches!(piece, Piece::Word(Element::Option { row, .. }) if row.name == "version-script");
+    if inputs.pieces.iter().any(versions) {
+        // The thin link, like in-process ThinLTO, has looked for the names in scripts among the
+        // modules' symbols. Not all of them outlive the back ends.
+        args.push("--undefined-version".into());
+    }
     if let Some(script) = merge_script {
         args.extend([OsString::from("-T"), script.as_os_str().to_owned()]);
     }
