@@ -6,6 +6,9 @@ use object::{Endianness, SectionIndex, elf};
 /// The name of the sections that make a `-r` link's cost grow with the square of their number.
 pub const PATCHABLE: &[u8] = b"__patchable_function_entries";
 
+/// The section that holds a fat object's bitcode.
+const FAT: &[u8] = b".llvm.lto";
+
 /// What a native object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Native {
@@ -16,6 +19,8 @@ pub struct Native {
     /// It defines or refers to a symbol, or has contents: not the empty object that lld writes
     /// for an absent regular-LTO partition.
     pub has_contents: bool,
+    /// It has bitcode beside its code (`-ffat-lto-objects`).
+    pub fat: bool,
 }
 
 /// Reads a relocatable object.
@@ -51,8 +56,12 @@ fn class<H: FileHeader<Endian = Endianness>>(data: &[u8]) -> Result<Native, Stri
             section.data(endian, data).map_err(broken)?
         }
     };
-    let mut native =
-        Native { machine: header.e_machine(endian).0, patchable_sections: 0, has_contents: false };
+    let mut native = Native {
+        machine: header.e_machine(endian).0,
+        patchable_sections: 0,
+        has_contents: false,
+        fat: false,
+    };
     for section in sections.iter() {
         // Contents past the file's end: cut short.
         section.data(endian, data).map_err(broken)?;
@@ -65,13 +74,12 @@ fn class<H: FileHeader<Endian = Endianness>>(data: &[u8]) -> Result<Native, Stri
             let entry: u64 = section.sh_entsize(endian).into();
             native.has_contents |= entry != 0 && size / entry > 2;
         }
-        if flags & elf::SHF_LINK_ORDER.0 != 0 {
-            // Not the whole name: each of many sections may claim one that is as long as the file.
-            let name = names.get(section.sh_name(endian) as usize..).unwrap_or_default();
-            let is_patchable =
-                name.strip_prefix(PATCHABLE).is_some_and(|rest| rest.first() == Some(&0));
-            native.patchable_sections += usize::from(is_patchable);
-        }
+        // Not the whole name: each of many sections may claim one that is as long as the file.
+        let name = names.get(section.sh_name(endian) as usize..).unwrap_or_default();
+        let is = |wanted| name.strip_prefix(wanted).is_some_and(|rest| rest.first() == Some(&0));
+        native.fat |= is(FAT);
+        let is_patchable = flags & elf::SHF_LINK_ORDER.0 != 0 && is(PATCHABLE);
+        native.patchable_sections += usize::from(is_patchable);
     }
     Ok(native)
 }

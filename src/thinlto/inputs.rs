@@ -16,6 +16,7 @@ use super::namesake::{Member, Namesake, Source};
 use super::script;
 use crate::invocation::lld::{Act, Element, Link, State};
 use crate::object::archive::{self, Place};
+use crate::object::elf;
 use crate::object::kind::{self, Kind};
 use crate::object::module::modules_of_index;
 use crate::tool::base_name;
@@ -203,6 +204,9 @@ impl<'a> Looking<'a, '_> {
             Ok(Sort::Other(Kind::Archive | Kind::ThinArchive)) => {
                 self.archive(&path, state, element)?;
             }
+            Ok(Sort::Other(Kind::Elf)) if self.link.fat_lto_objects && is_fat(&path) => {
+                return Err(fat(Path::new(&path)));
+            }
             Ok(Sort::Other(Kind::Elf)) if state.in_lib => {
                 self.inputs.pieces.push(Piece::Native { path, lazy: true });
             }
@@ -250,12 +254,18 @@ impl<'a> Looking<'a, '_> {
         for (index, member) in members.into_iter().enumerate() {
             match member.place {
                 Place::File(file) => {
+                    if self.link.fat_lto_objects && is_fat(file.as_os_str()) {
+                        return Err(fat(&file));
+                    }
                     let file = file.into_os_string();
                     let sort = module::look(&file).map_err(|error| unreadable(&file, &error))?;
                     sorted.push((file, sort, None));
                 }
                 Place::Inside(range) => {
                     let bytes = &data[range.clone()];
+                    if self.link.fat_lto_objects && holds_fat(bytes) {
+                        return Err(fat(archive_path));
+                    }
                     let name = base_name(member.name.as_os_str());
                     let to = self.members.join(format!("{number}.{index}")).join(name);
                     let name = to.clone().into_os_string();
@@ -375,6 +385,19 @@ impl<'a> Looking<'a, '_> {
         }
         Ok(())
     }
+}
+
+/// lld links the bitcode of such an object, which no index of ours would know by its name.
+fn fat(path: &Path) -> Trouble {
+    Trouble::StepAside(format!("{} holds bitcode beside its code", path.display()))
+}
+
+fn is_fat(path: &OsStr) -> bool {
+    fs::read(path).is_ok_and(|data| holds_fat(&data))
+}
+
+fn holds_fat(data: &[u8]) -> bool {
+    elf::read(data).is_ok_and(|native| native.fat)
 }
 
 fn unreadable(path: &OsString, error: &io::Error) -> Trouble {

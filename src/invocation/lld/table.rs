@@ -375,7 +375,7 @@ pub static ROWS: &[Row] = &[
     Row::new("version-script", Either, Eq, Keep),
     Row::new("vs-diagnostics", Two, Flag, Keep),
     Row::new("w", One, Flag, Keep),
-    Row::new("warn-backrefs", Two, Flag, ThinOnly),
+    Row::new("warn-backrefs", Two, Flag, StepAside("it speaks of groups and archives, whose members stand as files")),
     Row::new("warn-backrefs-exclude", Two, Eq, StepAside("its globs name archive members, which stand as files")),
     Row::new("warn-common", Either, Flag, Keep),
     Row::new("warn-execstack", Either, Flag, Keep),
