@@ -13,7 +13,7 @@ use crate::plan::Plan;
 use crate::report::Report;
 use crate::report::progress::Progress;
 use crate::settings::Settings;
-use crate::stop::{Step, Stop};
+use crate::stop::{Step, Stop, ThinLinked};
 use crate::sys::signals::Signals;
 use crate::sys::{commit, step};
 use crate::thinlto::back_end::BackEnd;
@@ -135,17 +135,19 @@ impl<'a> Distribution<'a> {
         }
     }
 
-    /// Goes all the way.
+    /// Goes all the way, or says why in-process ThinLTO has to.
     ///
     /// # Errors
     /// thinshim's own failures; those of the tools are in [`Stop`].
-    pub fn all_steps(&mut self) -> Result<Stop, Failure> {
+    pub fn all_steps(&mut self) -> Result<Result<Stop, String>, Failure> {
         self.start_cache();
-        if let Step::Stop(stop) = self.thin_link()? {
-            return Ok(stop);
+        match self.thin_link()? {
+            ThinLinked::Go => {}
+            ThinLinked::Stop(stop) => return Ok(Ok(stop)),
+            ThinLinked::InProcess(reason) => return Ok(Err(reason)),
         }
         if let Step::Stop(stop) = self.back_ends()? {
-            return Ok(stop);
+            return Ok(Ok(stop));
         }
         let stop = self.native_link()?;
         if let Stop::Status(status) = &stop
@@ -157,7 +159,7 @@ impl<'a> Distribution<'a> {
                 .map_err(|error| self.fail("cannot write to THINSHIM_REPORT's file", &error))?;
             self.progress.finish(&self.report);
         }
-        Ok(stop)
+        Ok(Ok(stop))
     }
 
     /// Lets the cache begin: what it digests, it digests beside the thin link.
@@ -210,7 +212,7 @@ impl<'a> Distribution<'a> {
     ///
     /// # Errors
     /// thinshim's own failures.
-    pub fn thin_link(&mut self) -> Result<Step, Failure> {
+    pub fn thin_link(&mut self) -> Result<ThinLinked, Failure> {
         let since = Instant::now();
         let args = self.thin_link_args();
         let directory = self.paths.list.parent().unwrap_or(Path::new("."));
@@ -220,18 +222,20 @@ impl<'a> Distribution<'a> {
         let ended = self.run_linker(&args)?;
         self.report.thin_link_s = since.elapsed().as_secs_f64();
         if let Some(signal) = ended.interrupted {
-            return Ok(Step::Stop(Stop::Interrupted(signal)));
+            return Ok(ThinLinked::Stop(Stop::Interrupted(signal)));
         }
         if !ended.status.success() {
             let said = self.with_archive_names(&ended.said, false);
             self.progress.say(&said);
-            return Ok(Step::Stop(Stop::Status(ended.status)));
+            return Ok(ThinLinked::Stop(Stop::Status(ended.status)));
         }
         self.thin_said = ended.said;
         let list = fs::read(&self.paths.list)
             .map_err(|error| self.fail("the thin link left no list of modules", &error))?;
-        let listed = thin_link::listed(&self.prepared.inputs, &self.paths, &list)
-            .map_err(|error| self.fail("thin link", &error))?;
+        let listed = match thin_link::listed(&self.prepared.inputs, &self.paths, &list) {
+            Ok(listed) => listed,
+            Err(reason) => return Ok(ThinLinked::InProcess(reason)),
+        };
         if self.settings.keep.is_some() {
             self.keep_names(&listed)?;
         }
@@ -242,7 +246,7 @@ impl<'a> Distribution<'a> {
             self.natives[index] = Some(job.output.clone());
         }
         self.report.modules = self.jobs.len();
-        Ok(Step::Go)
+        Ok(ThinLinked::Go)
     }
 
     fn thin_link_args(&self) -> Vec<OsString> {
@@ -256,8 +260,25 @@ impl<'a> Distribution<'a> {
         let mut command = Command::new(self.linker);
         // lld tells its flavour by its name, and a symlink's target may have another.
         command.arg0("ld.lld").args(args);
-        linker::hear(&mut command, &self.prepared.link.output, self.signals)
-            .map_err(|error| self.fail(&format!("cannot run {}", self.linker.display()), &error))
+        let fail = |error| self.fail(&format!("cannot run {}", self.linker.display()), &error);
+        let heard = self.prepared.link.is_talkative().then(step::capture_file).transpose();
+        let heard = heard.map_err(fail)?;
+        if let Some(file) = &heard {
+            command.stdout(file.try_clone().map_err(fail)?);
+        }
+        let ended =
+            linker::hear(&mut command, &self.prepared.link.output, self.signals).map_err(fail)?;
+        if let Some(file) = heard {
+            let text = names::of_modules(&step::captured(file).map_err(fail)?, &self.modules());
+            // Nobody may be there to read it, which is no reason to end otherwise.
+            let _ = std::io::stdout().write_all(&self.with_archive_names(&text, false));
+        }
+        Ok(ended)
+    }
+
+    /// The native objects and the modules that they are of.
+    fn modules(&self) -> Vec<(PathBuf, &OsStr)> {
+        self.jobs.iter().map(|job| (job.output.clone(), job.module.as_os_str())).collect()
     }
 
     /// The names of the modules in the order of their native objects, for who keeps the directory.
@@ -370,9 +391,7 @@ impl<'a> Distribution<'a> {
         let ended = self.run_linker(&args)?;
         self.pool.set_demand(0);
         self.report.native_link_s = since.elapsed().as_secs_f64();
-        let names: Vec<(PathBuf, &OsStr)> =
-            self.jobs.iter().map(|job| (job.output.clone(), job.module.as_os_str())).collect();
-        let said = names::of_modules(&ended.said, &names);
+        let said = names::of_modules(&ended.said, &self.modules());
         let said = self.with_archive_names(&said, false);
         let unsaid = unsaid(&self.with_archive_names(&self.thin_said, false), &said);
         for said in [unsaid, said] {
@@ -383,7 +402,7 @@ impl<'a> Distribution<'a> {
             return Ok(Stop::Interrupted(signal));
         }
         if ended.status.success() {
-            self.name_modules_in_side_files(&names)?;
+            self.name_modules_in_side_files()?;
         }
         Ok(Stop::Status(ended.status))
     }
@@ -411,15 +430,16 @@ impl<'a> Distribution<'a> {
     }
 
     /// A map or a dependency file speaks of inputs: of the user's, not of ours.
-    fn name_modules_in_side_files(&self, names: &[(PathBuf, &OsStr)]) -> Result<(), Failure> {
+    fn name_modules_in_side_files(&self) -> Result<(), Failure> {
+        let names = self.modules();
         for file in self.prepared.link.side_files() {
-            let path = Path::new(file);
+            let path = Path::new(&file);
             if !path.metadata().is_ok_and(|meta| meta.is_file()) {
                 continue;
             }
             let renamed =
                 fs::read(path).and_then(|text| {
-                    let named = names::of_modules(&text, names);
+                    let named = names::of_modules(&text, &names);
                     // Make knows archives, not what is in them.
                     let dependencies =
                         self.prepared.link.side_outputs.iter().any(|side| {

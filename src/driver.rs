@@ -17,7 +17,7 @@ use crate::jobserver::Pool;
 use crate::linker;
 use crate::report::Report;
 use crate::settings::Settings;
-use crate::stop::Step;
+use crate::stop::ThinLinked;
 use crate::sys::child;
 use crate::sys::signals::Signals;
 use crate::thinlto::inputs::Inputs;
@@ -37,7 +37,7 @@ pub fn run(call: &Tool) -> Result<ExitCode, Failure> {
         Decision::Fallback(output, reason) => {
             leave_in_process(call, &linker, output, reason, &settings)
         }
-        Decision::Distribute(prepared) => distribute(&linker, *prepared, &settings),
+        Decision::Distribute(prepared) => distribute(call, &linker, *prepared, &settings),
     }
 }
 
@@ -166,8 +166,9 @@ pub fn explain(call: &Tool) -> Result<serde_json::Value, Failure> {
             let signals = Signals::hold().map_err(|error| own("signals", &error))?;
             let mut distribution = Distribution::new(&linker, *prepared, &settings, &signals)?;
             match distribution.thin_link()? {
-                Step::Go => Ok(distribution.plan().to_json()),
-                Step::Stop(_) => Err(Failure::new("explain: the thin link failed")),
+                ThinLinked::Go => Ok(distribution.plan().to_json()),
+                ThinLinked::Stop(_) => Err(Failure::new("explain: the thin link failed")),
+                ThinLinked::InProcess(reason) => plain("fallback", &reason),
             }
         }
     }
@@ -184,6 +185,7 @@ fn own(step: &str, error: &dyn std::fmt::Display) -> Failure {
 }
 
 fn distribute(
+    call: &Tool,
     linker: &Path,
     prepared: Prepared<'_>,
     settings: &Settings,
@@ -198,12 +200,16 @@ fn distribute(
         let modules = inputs.modules.len();
         return from_cache(Report { output, modules, ..Report::default() }, &said);
     }
+    let output = link.output.clone();
     let signals = Signals::hold().map_err(|error| own("signals", &error))?;
     let mut distribution = Distribution::new(linker, prepared, settings, &signals)?;
     distribution.keep_output_in(cached);
-    let stop = distribution.all_steps()?;
+    let ended = distribution.all_steps()?;
     // The directory and the tokens go back before this process does.
     drop(distribution);
     drop(signals);
-    Ok(stop.end())
+    match ended {
+        Ok(stop) => Ok(stop.end()),
+        Err(reason) => leave_in_process(call, linker, output, reason, settings),
+    }
 }

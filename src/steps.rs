@@ -30,7 +30,7 @@ use crate::object::kind::Kind;
 use crate::object::module::modules_of_index;
 use crate::report::Report;
 use crate::settings::Settings;
-use crate::stop::{Step, Stop};
+use crate::stop::{Stop, ThinLinked};
 use crate::sys::commit;
 use crate::sys::signals::Signals;
 use crate::thinlto::back_end::{self, BackEnd};
@@ -113,14 +113,23 @@ pub fn thin_link(to: &Files<'_>, link: Vec<OsString>) -> Result<ExitCode, Failur
         Decision::Distribute(prepared) => {
             refuse_members(&prepared)?;
             let signals = hold_signals()?;
+            let output = prepared.link.output.clone();
             let mut distribution = Distribution::new(&linker, *prepared, &settings, &signals)?;
-            if let Step::Stop(stop) = distribution.thin_link()? {
-                drop(distribution);
-                drop(signals);
-                return Ok(stop.end());
+            match distribution.thin_link()? {
+                ThinLinked::Go => leave(to, &distribution).map(|()| ExitCode::SUCCESS),
+                ThinLinked::Stop(stop) => {
+                    drop(distribution);
+                    drop(signals);
+                    Ok(stop.end())
+                }
+                ThinLinked::InProcess(reason) => {
+                    driver::allow_in_process(&output, &reason, &settings)?;
+                    if let Parsed::Link(link) = &parsed {
+                        leave_empty(to, link.elements())?;
+                    }
+                    write(to.list, IN_PROCESS).map(|()| ExitCode::SUCCESS)
+                }
             }
-            leave(to, &distribution)?;
-            Ok(ExitCode::SUCCESS)
         }
     }
 }

@@ -15,6 +15,17 @@ pub enum Step {
     Stop(Stop),
 }
 
+/// What comes of a thin link.
+#[derive(Debug)]
+pub enum ThinLinked {
+    /// The index: the link goes on.
+    Go,
+    /// The link has ended.
+    Stop(Stop),
+    /// The knowledge that in-process ThinLTO has to do the link, for this reason.
+    InProcess(String),
+}
+
 /// How a link ended.
 #[derive(Debug)]
 pub enum Stop {

@@ -96,7 +96,7 @@ pub fn args(
 /// The modules to compile, in the index's order, out of the list that the thin link wrote.
 ///
 /// # Errors
-/// A sentence, for a list that names what is no module of the link.
+/// A sentence, for a list that names what nobody had taken for a module of the link.
 pub fn listed(inputs: &Inputs<'_>, paths: &Paths, list: &[u8]) -> Result<Vec<usize>, String> {
     let mut by_path: HashMap<&OsStr, usize> = HashMap::with_capacity(inputs.modules.len());
     for (index, module) in inputs.modules.iter().enumerate() {
@@ -108,7 +108,8 @@ pub fn listed(inputs: &Inputs<'_>, paths: &Paths, list: &[u8]) -> Result<Vec<usi
             line.strip_prefix(paths.prefix.as_bytes())
                 .and_then(|path| by_path.get(OsStr::from_bytes(path)).copied())
                 .ok_or_else(|| {
-                    format!("the thin link lists an unknown module, {}", line.escape_ascii())
+                    let name = line.strip_prefix(paths.prefix.as_bytes()).unwrap_or(line);
+                    format!("the linker brings in {}, which holds bitcode", name.escape_ascii())
                 })
         })
         .collect()

@@ -1,7 +1,7 @@
 //! Links of every shape, each against the same link in-process.
 
 use crate::oracle::{self, program, same_link, symbols};
-use crate::space::{TestSpace, llvms};
+use crate::space::{NEWEST, TestSpace, llvms};
 
 /// Three modules that import from each other, with a promoted local, and what they print.
 pub(crate) const MAIN: (&str, &str) = (
@@ -107,6 +107,85 @@ fn scripts_that_bring_in_objects() {
     space.strict("ld.lld -r include.lds -o out").ok();
     assert!(!space.exists("no"));
     space.is_clean();
+}
+
+/// What the linker tells of its inputs on stdout and in files speaks of the user's.
+#[test]
+fn words_about_inputs() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        space.compile("-ffunction-sections", &[MAIN, TWICE, NEXT]);
+        space.real("llvm-ar rcs libtwo.a twice.o next.o").ok();
+        for option in [
+            "-M",
+            "--print-map",
+            "--cref",
+            "--print-gc-sections --gc-sections",
+            "--print-icf-sections --icf=all",
+            "-t",
+            "-y twice",
+            "--trace-symbol=twice",
+            "--print-memory-usage",
+            "--time-trace",
+            "--time-trace=out.json",
+        ] {
+            let line = format!("ld.lld {} {option}", program("main.o libtwo.a"));
+            if !space.real(&format!("{line} -o reference")).end().status.success() {
+                assert!(llvm != NEWEST, "{option}");
+                continue;
+            }
+            let outcome = space.strict(&format!("{line} -o out")).ok();
+            assert!(!outcome.stdout.contains(".thinshim"), "{option}: {outcome}");
+            if ["-M", "-t"].contains(&option) {
+                assert!(outcome.stdout.contains("libtwo.a(twice.o)"), "{option}: {outcome}");
+            }
+            for file in ["out.time-trace", "out.json"] {
+                if space.exists(file) {
+                    assert!(!space.text(file).contains(".thinshim"), "{option}");
+                    space.remove(file);
+                }
+            }
+        }
+        space.is_clean();
+    }
+}
+
+/// Bitcode by ways that only the linker knows.
+#[test]
+fn bitcode_that_nobody_saw() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        three(&space);
+        space.compile("", &[("pragma.c", "#pragma comment(lib, \"two\")\nint twice(int);\nint main(void) { return twice(21) != 43; }\n")]);
+        space.real("llvm-ar rcs libtwo.a twice.o next.o").ok();
+        for directory in ["lib", "root/lib"] {
+            space.write(&format!("{directory}/twice.o"), space.read("twice.o"));
+            space.write(&format!("{directory}/libtwo.a"), space.read("libtwo.a"));
+        }
+        space.remove("twice.o");
+        space.write("lib/group.lds", "INPUT(twice.o)");
+        space.write("root/lib/root.lds", "GROUP(/lib/libtwo.a)");
+        space.write("search.lds", "SEARCH_DIR(lib) INPUT(-ltwo)");
+        for objects in [
+            "main.o next.o lib/group.lds",
+            "--sysroot=root main.o root/lib/root.lds",
+            "main.o search.lds",
+            "pragma.o -L.",
+        ] {
+            let line = format!("ld.lld {}", program(objects));
+            // Not every release looks beside the script.
+            if !space.real(&format!("{line} -o reference")).end().status.success() {
+                continue;
+            }
+            let run = space.shim(&format!("{line} -o out")).env("THINSHIM_SMALL", "0");
+            run.env("THINSHIM_REPORT", "report").ok();
+            let report = space.report();
+            assert!(report["fallback"].is_string(), "{objects}: {report}");
+            oracle::same_behaviour(&space, "out");
+            space.strict(&format!("{line} -o no")).fails(120, &["which holds bitcode"]);
+            space.is_clean();
+        }
+    }
 }
 
 #[test]

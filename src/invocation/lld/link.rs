@@ -168,14 +168,22 @@ impl Link {
     }
 
     /// The files that the native link writes under names of the user's, the output aside.
-    pub fn side_files(&self) -> impl Iterator<Item = &OsStr> {
-        let to_file =
-            |side: &&SideOutput| matches!(side.row.side, Side::File | Side::DependencyFile);
-        self.side_outputs
-            .iter()
-            .filter(to_file)
-            .map(|side| side.value.as_os_str())
-            .filter(|name| !name.is_empty() && *name != "-")
+    pub fn side_files(&self) -> impl Iterator<Item = OsString> {
+        let file = |side: &SideOutput| match side.row.side {
+            Side::File | Side::DependencyFile => side.value.clone(),
+            Side::BesideOutput => {
+                let mut file = self.output.clone().into_os_string();
+                file.push(".time-trace");
+                file
+            }
+            Side::Stdout | Side::Nothing => OsString::new(),
+        };
+        self.side_outputs.iter().map(file).filter(|name| !name.is_empty() && name != "-")
+    }
+
+    /// Whether the link has something to say on stdout.
+    pub fn is_talkative(&self) -> bool {
+        self.side_outputs.iter().any(|side| side.row.side == Side::Stdout || side.value == "-")
     }
 }
 

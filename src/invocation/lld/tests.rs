@@ -52,7 +52,8 @@ pub(super) fn llvms() -> Vec<(u32, PathBuf)> {
         .into_iter()
         .filter(|(_, bin)| bin.join("ld.lld").exists())
         .collect();
-    assert!(!llvms.is_empty(), "no ld.lld to compare with");
+    let all = std::env::var_os("CI").is_none() || llvms.len() == 4;
+    assert!(!llvms.is_empty() && all, "no ld.lld to compare with, or not all");
     llvms
 }
 
@@ -271,7 +272,8 @@ fn side_outputs_are_named_and_made_once() {
     let link = link(
         "x.o -Map=x.map --cref --dependency-file x.d --time-trace -t --print-gc-sections --Map -",
     );
-    assert_eq!(strings(link.side_files()), "x.map x.d");
+    assert_eq!(strings(link.side_files()), "x.map x.d a.out.time-trace");
+    assert!(link.is_talkative());
     assert_eq!(link.side_outputs.len(), 7);
     assert_eq!(thin(&link), "x.o -t");
     assert_eq!(
