@@ -161,12 +161,17 @@ fn link_through_driver(tool: &Tool, link: &clang::Link) -> Result<ExitCode, Fail
     let Some(linker) = linker else { return Err(pass_through(tool)) };
     let mut ld_path = OsString::from("--ld-path=");
     ld_path.push(tool::own_path());
+    // A response file may hold one, too.
+    let args = match response::expand(&tool.args) {
+        Ok(words) if clang::without_ld_path(&words).len() < words.len() => words,
+        _ => tool.args.clone(),
+    };
     let program = dispatch::program(tool)?;
     let error = Command::new(&program)
         .arg0(tool.program())
         .args(&tool.command[1..])
         .args(["-fuse-ld=lld".into(), ld_path])
-        .args(clang::without_ld_path(&tool.args))
+        .args(clang::without_ld_path(&args))
         .env(dispatch::LINKER_VARIABLE, linker)
         .exec();
     Err(Failure::new(format!("cannot run {}: {error}", program.display())))

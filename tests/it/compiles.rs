@@ -14,6 +14,46 @@ fn files(space: &TestSpace, directory: &str) -> Vec<String> {
     names
 }
 
+/// Headers are precompiled whatever else is asked for, and what calls the compiler proper is no
+/// driver's command line: nothing of ours is in either.
+#[test]
+fn headers_and_the_compiler_proper() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        for words in [
+            "a.h",
+            "-c a.h",
+            "-x c-header a.h -o a.pch",
+            "-x c-header -c a.h -o a.pch",
+            "-Xclang -emit-pch -x c-header -c a.h -o a.pch",
+            "-include-pch a.pch -c a.c -o a.o",
+            "-x c-header -x none b.hpp",
+        ] {
+            let mut outcomes = Vec::new();
+            // A precompiled header holds the times of its sources.
+            space.write("a.h", "void use(char *, int);\n");
+            space.write("b.hpp", "template <class T> T same(T x) { return x; }\n");
+            space.write("a.c", "int a(int n) { char b[64]; use(b, n); return b[3]; }\n");
+            for side in ["real", "shim"] {
+                space.write("a.o", "of another");
+                space.real("clang -O2 -flto=thin -x c-header a.h -o a.pch").ok();
+                let words = format!("clang -O2 -flto=thin -Werror {words}");
+                let run = if side == "real" { space.real(&words) } else { space.shim(&words) };
+                let outcome = run.end();
+                let object = space.read("a.o");
+                let found: Vec<(String, Vec<u8>)> = files(&space, ".")
+                    .into_iter()
+                    .filter(|name| !name.starts_with("./temp") && name != "./a.o")
+                    .map(|name| (name.clone(), space.read(&name)))
+                    .collect();
+                outcomes.push((outcome.end(), outcome.stderr, object == b"of another", found));
+            }
+            let (shim, real) = (outcomes.pop(), outcomes.pop());
+            assert!(shim == real, "{words}: {shim:?}\n{real:?}");
+        }
+    }
+}
+
 #[test]
 fn side_outputs_stay_as_they_are() {
     let space = TestSpace::new();

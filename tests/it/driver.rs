@@ -40,6 +40,8 @@ fn links_through_the_driver() {
         plain(&format!("clang --ld-path={} main.o twice.o next.o", path.display()), 3);
         space.real("llvm-ar rcs libtwo.a twice.o next.o").ok();
         plain("clang -fuse-ld=lld main.o -L. -ltwo", 3);
+        space.write("words", format!("--ld-path={} -O2 main.o twice.o next.o", path.display()));
+        plain("clang @words", 3);
     }
 }
 

@@ -6,7 +6,7 @@ pub mod table;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use back_end::BackEnd as BackEndCall;
 pub use options::{
@@ -95,12 +95,15 @@ pub(crate) fn items(args: &[OsString]) -> impl Iterator<Item = Item<'_>> {
 
 /// Understands a clang command line (without its first word, response files expanded).
 pub fn parse(args: &[OsString]) -> Invocation {
+    if is_proper(args) {
+        return Invocation::PassThrough("not the driver");
+    }
     let mut compile = Compile::default();
-    let mut inputs: Vec<(&OsStr, bool)> = Vec::new();
+    let mut inputs: Vec<(&OsStr, Language)> = Vec::new();
     let mut thin = false;
     let mut object_only = false;
     let mut output: Option<&OsStr> = None;
-    let mut language_is_ir = false;
+    let mut language = Language::OfName;
     let mut linker: Option<&OsStr> = None;
     let mut ld_path: Option<&OsStr> = None;
     let mut fat = false;
@@ -109,7 +112,7 @@ pub fn parse(args: &[OsString]) -> Invocation {
     let mut target: Option<&OsStr> = None;
     for item in items(args) {
         let Some(row) = item.row else {
-            inputs.push((item.value, language_is_ir));
+            inputs.push((item.value, language.of(item.value)));
             continue;
         };
         match row.fate {
@@ -123,7 +126,7 @@ pub fn parse(args: &[OsString]) -> Invocation {
             Fate::Compile => object_only = true,
             Fate::Lto => thin = item.words[0] == "-flto=thin",
             Fate::Output => output = Some(item.value),
-            Fate::Language => language_is_ir = item.value == "ir",
+            Fate::Language => language = Language::named(item.value),
             Fate::LinkerChoice if row.name == "--ld-path=" => ld_path = Some(item.value),
             Fate::LinkerChoice => linker = Some(item.value),
             Fate::SearchPath => compile.search_paths.push(item.value.to_owned()),
@@ -138,6 +141,9 @@ pub fn parse(args: &[OsString]) -> Invocation {
             Fate::LtoFrontEnd if row.name == "-fno-fat-lto-objects" => fat = false,
             _ => {}
         }
+    }
+    if inputs.iter().any(|&(_, language)| language == Language::Header) {
+        return Invocation::PassThrough("a header is precompiled");
     }
     if !object_only {
         if inputs.is_empty() && !link_inputs {
@@ -161,7 +167,7 @@ pub fn parse(args: &[OsString]) -> Invocation {
     if fat {
         return Invocation::PassThrough("fat LTO objects carry no record");
     }
-    if inputs.iter().any(|&(_, is_ir)| is_ir) {
+    if inputs.iter().any(|&(_, language)| language == Language::Ir) {
         return Invocation::PassThrough("the input is LLVM IR");
     }
     match output {
@@ -174,6 +180,48 @@ pub fn parse(args: &[OsString]) -> Invocation {
         Err(Refused(word)) => compile.doubt = Some(word),
     }
     Invocation::Compile(compile)
+}
+
+/// What an input is, as far as it decides what becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Language {
+    /// Its name says it.
+    OfName,
+    /// A header, which clang precompiles whatever else it is asked to do.
+    Header,
+    /// LLVM IR.
+    Ir,
+    /// Another.
+    Other,
+}
+
+impl Language {
+    /// The value of `-x`.
+    fn named(name: &OsStr) -> Self {
+        match name.as_bytes() {
+            b"none" => Self::OfName,
+            b"ir" => Self::Ir,
+            name if name.ends_with(b"-header") || name.ends_with(b"-header-unit-header") => {
+                Self::Header
+            }
+            _ => Self::Other,
+        }
+    }
+
+    /// Of an input below this `-x` (`lookupTypeForExtension` in clang's `Driver/Types.cpp`).
+    fn of(self, input: &OsStr) -> Self {
+        const HEADERS: [&str; 8] = ["h", "H", "hh", "hp", "hpp", "hxx", "h++", "tcc"];
+        let end = Path::new(input).extension().and_then(OsStr::to_str);
+        match (self, end) {
+            (Self::OfName, Some(end)) if HEADERS.contains(&end) => Self::Header,
+            (language, _) => language,
+        }
+    }
+}
+
+/// Whether the compiler proper, or the assembler, is called without the driver.
+fn is_proper(args: &[OsString]) -> bool {
+    args.first().is_some_and(|first| first.as_bytes().starts_with(b"-cc1"))
 }
 
 /// The lld that a link uses; `None` for another linker. `--ld-path` comes before `-fuse-ld`
@@ -202,8 +250,7 @@ fn which_lld(ld_path: Option<&OsStr>, fuse_ld: Option<&OsStr>, thin: bool) -> Op
 /// Whether a driver's command line (response files expanded) ends before a link, so that whatever
 /// else it starts knows nothing of job tokens.
 pub fn is_front_end(args: &[OsString]) -> bool {
-    // These call the compiler proper, or the assembler, without the driver.
-    if args.first().is_some_and(|first| first.as_bytes().starts_with(b"-cc1")) {
+    if is_proper(args) {
         return false;
     }
     items(args).filter_map(|item| item.row).any(|row| match row.fate {
@@ -312,6 +359,11 @@ mod tests {
             "-fuse-ld=/usr/bin/ld.gold a.o",
             "-flto=thin -c a.c -ffat-lto-objects",
             "-flto=thin --version",
+            "-flto=thin a.h",
+            "-flto=thin -c a.hpp",
+            "-flto=thin -x c-header a -o a.pch",
+            "-flto=thin -x c-header -x none a.c a.h",
+            "-cc1 -flto=thin -emit-obj a.c -o a.o",
         ] {
             assert!(matches!(parse(&words(line)), Invocation::PassThrough(_)), "{line}");
         }
