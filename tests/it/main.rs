@@ -23,6 +23,7 @@ mod records;
 mod run;
 mod space;
 mod steps;
+mod symbols;
 mod tokens;
 mod walk;
 mod warm;

@@ -3,8 +3,8 @@
 use std::os::unix::fs::MetadataExt;
 
 use crate::links::{MAIN, NEXT, TWICE, three};
-use crate::oracle::{program, same_link};
-use crate::space::{TestSpace, bin, llvms};
+use crate::oracle::{program, same_code_with, same_link};
+use crate::space::{NEWEST, TestSpace, bin, llvms};
 
 /// An option that changes nothing here, and is told from the link line's.
 const MARK: &str = "-falign-functions=64";
@@ -28,6 +28,41 @@ fn all_marked(space: &TestSpace, args: &str, count: usize) {
     let jobs = back_ends(space, args);
     assert_eq!(jobs.len(), count, "{jobs:?}");
     assert!(jobs.iter().all(|job| job.contains(MARK)), "{jobs:?}");
+}
+
+/// Where the link knows what the compile asked for, the record makes no difference to the code.
+#[test]
+fn recorded_options_give_the_code_of_the_link() {
+    const LOOP: &str = "int next(void);\nstatic double sum(const double *x, int n) {\n\
+        double s = 0; for (int i = 0; i < n; i++) s += x[i] * x[i]; return s; }\n\
+        int twice(int n) { double x[64]; for (int i = 0; i < 64; i++) x[i] = next() + n;\n\
+        int (*volatile f)(void) = next; return (int)sum(x, 64) + f(); }\n";
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        for options in [
+            "",
+            "-mno-red-zone -fno-omit-frame-pointer",
+            "-fcf-protection -fstack-protector-strong",
+            "-ftrivial-auto-var-init=pattern",
+            "-fpatchable-function-entry=4,2",
+            "-march=haswell -ffast-math",
+            "-fno-plt -fno-semantic-interposition",
+            "-fno-jump-tables -fwrapv -fno-strict-aliasing",
+            "-mretpoline",
+            "-fsanitize=kcfi",
+            "-pg",
+            "-fno-asynchronous-unwind-tables",
+        ] {
+            space.write("loop.c", LOOP);
+            let known = space.real(&format!("clang -O2 {options} -fsyntax-only loop.c")).end();
+            if !known.status.success() {
+                assert!(llvm != NEWEST, "{options}: {known}");
+                continue;
+            }
+            space.compile(options, &[MAIN, ("loop.c", LOOP), NEXT]);
+            same_code_with(&space, &program("main.o loop.o next.o"), "sections");
+        }
+    }
 }
 
 #[test]
