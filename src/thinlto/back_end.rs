@@ -85,6 +85,9 @@ impl BackEnd {
     }
 }
 
+/// What in-process ThinLTO does in any case (`createConfig` in `lld/ELF/LTO.cpp`).
+const SECTIONS: [&str; 3] = ["-ffunction-sections", "-fdata-sections", "-faddrsig"];
+
 /// The options of a module's back end, for clang `major`.
 ///
 /// # Errors
@@ -110,13 +113,14 @@ pub fn options(
         OptionsFrom::Sections => clang::without_loop_alignment(&record.options),
     };
     match from {
-        OptionsFrom::Record => options.extend(link.lto.overlay_args(major)),
+        OptionsFrom::Record => {
+            options.extend(link.lto.overlay_args(major));
+            options.extend(link.picks_sections().then_some(SECTIONS).into_iter().flatten().map(OsString::from));
+        }
         OptionsFrom::Link => options.extend(link.lto.clang_args(link.kind, major)),
         OptionsFrom::Sections => {
             options.extend(link.lto.overlay_args(major));
-            options.extend(
-                ["-ffunction-sections", "-fdata-sections", "-faddrsig"].map(OsString::from),
-            );
+            options.extend(SECTIONS.map(OsString::from));
         }
     }
     Ok(options)

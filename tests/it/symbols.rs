@@ -159,8 +159,7 @@ fn garbage_and_equal_functions() {
     for llvm in llvms() {
         let space = TestSpace::with_llvm(llvm);
         three(&space);
-        let sections = "-ffunction-sections -fdata-sections -faddrsig";
-        space.compile(sections, &[MAIN, TWICE, NEXT, DEAD, PAIR, USER]);
+        space.compile("", &[MAIN, TWICE, NEXT, DEAD, PAIR, USER]);
         for option in ["--gc-sections", "--icf=all", "--icf=safe", "--gc-sections --icf=all"] {
             same_link(&space, &program(&format!("{option} main.o twice.o next.o dead.o")));
             same_program(&space, &program(&format!("{option} user.o pair.o")));

@@ -41,6 +41,8 @@ pub struct Link {
     pub thinlto_jobs: Option<OsString>,
     /// `--gc-sections`.
     pub gc_sections: bool,
+    /// `--icf=all`, `--icf=safe`.
+    pub icf: bool,
     /// `--emit-relocs`.
     pub emit_relocs: bool,
     /// `--fat-lto-objects`: ELF objects with bitcode in `.llvm.lto` count as bitcode.
@@ -179,6 +181,11 @@ impl Link {
             Side::Stdout | Side::Nothing => OsString::new(),
         };
         self.side_outputs.iter().map(file).filter(|name| !name.is_empty() && name != "-")
+    }
+
+    /// Whether the link removes or folds sections, so that it matters whether functions and data have their own.
+    pub fn picks_sections(&self) -> bool {
+        self.kind != Kind::Relocatable && (self.gc_sections || self.icf)
     }
 
     /// Whether the link has something to say on stdout.

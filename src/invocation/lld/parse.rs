@@ -170,6 +170,7 @@ impl Parser {
             Act::Shared => self.shared = true,
             Act::Pie(on) => self.pie = on,
             Act::GcSections(on) => self.link.gc_sections = on,
+            Act::Icf(on) => self.link.icf = on,
             Act::EmitRelocs => self.link.emit_relocs = true,
             Act::Version => self.only_version = true,
             Act::Quoting if value == "posix" => (),

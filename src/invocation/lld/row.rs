@@ -111,6 +111,7 @@ pub enum Act {
     Shared,
     Pie(bool),
     GcSections(bool),
+    Icf(bool),
     EmitRelocs,
     // Not only a link, or none.
     Version,
