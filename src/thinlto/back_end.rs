@@ -115,7 +115,9 @@ pub fn options(
     match from {
         OptionsFrom::Record => {
             options.extend(link.lto.overlay_args(major));
-            options.extend(link.picks_sections().then_some(SECTIONS).into_iter().flatten().map(OsString::from));
+            options.extend(
+                link.picks_sections().then_some(SECTIONS).into_iter().flatten().map(OsString::from),
+            );
         }
         OptionsFrom::Link => options.extend(link.lto.clang_args(link.kind, major)),
         OptionsFrom::Sections => {

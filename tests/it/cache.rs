@@ -565,8 +565,7 @@ fn back_ends_of_others() {
         program(OBJECTS)
     );
     space.real(&index).ok();
-    let words =
-        "clang -O2 -fPIE -DX=1 -Wp,-MMD,dep -fno-lto -x ir -fthinlto-index=twice.o.thinlto.bc";
+    let words = "clang -O2 -fPIE -DX=1 -Wp,-MMD,dep -flto=thin -fno-lto -x ir -fthinlto-index=twice.o.thinlto.bc";
     let run = |set: &str, output: &str| {
         space
             .shim(&format!("{words} {set} -c twice.o -o {output}"))

@@ -24,7 +24,7 @@ pub struct BackEnd {
 /// Understands a back end's command line; `None`, where anything in it is out of the ordinary.
 pub(super) fn parse(args: &[OsString]) -> Option<BackEnd> {
     let (mut module, mut index, mut output) = (None, None, None);
-    let (mut object_only, mut is_ir) = (false, false);
+    let (mut object_only, mut is_ir, mut is_lto) = (false, false, false);
     let mut options = Vec::new();
     // Plugins, assembler options that name files, what nobody here understands.
     back_end_options(args).ok()?;
@@ -55,8 +55,8 @@ pub(super) fn parse(args: &[OsString]) -> Option<BackEnd> {
             Fate::FrontEnd if is_preprocessor_s(name) => continue,
             Fate::Compile => object_only = true,
             Fate::Language if item.value == "ir" => is_ir = true,
-            // What comes out would be bitcode.
-            Fate::Lto if item.words[0] != "-fno-lto" => return None,
+            // The last one counts: a build system takes back what the compile had.
+            Fate::Lto => is_lto = item.words[0] != "-fno-lto",
             Fate::BackEndSideOutput if !matches!(name, "-gno-split-dwarf" | "-fno-stack-usage") => {
                 return None;
             }
@@ -69,7 +69,8 @@ pub(super) fn parse(args: &[OsString]) -> Option<BackEnd> {
         options.extend_from_slice(item.words);
     }
     let call = BackEnd { module: module?, index: index?, output: output?, options };
-    (object_only && is_ir).then_some(call)
+    // With LTO what comes out would be bitcode.
+    (object_only && is_ir && !is_lto).then_some(call)
 }
 
 fn is_preprocessor_s(name: &str) -> bool {
@@ -114,11 +115,11 @@ mod tests {
     fn a_kernel_s_back_end_is_understood() {
         let call = parse(&words(
             "-Wp,-MMD,init/.main.o.d -nostdinc -I./include -include ./include/linux/kconfig.h \
-             -D__KERNEL__ -O2 -mcmodel=kernel -mllvm -import-instr-limit=5 -Wframe-larger-than=2048 \
+             -D__KERNEL__ -O2 -fno-lto -flto=thin -fsplit-lto-unit -mcmodel=kernel -Wframe-larger-than=2048 \
              -Wno-unused-command-line-argument -fno-lto -x ir -fthinlto-index=init/main.o.thinlto.bc \
              -c -o init/main.thinlto-native.o init/main.o",
         ));
-        let options = "-O2 -mcmodel=kernel -mllvm -import-instr-limit=5 -Wframe-larger-than=2048 \
+        let options = "-O2 -fno-lto -flto=thin -fsplit-lto-unit -mcmodel=kernel -Wframe-larger-than=2048 \
                        -Wno-unused-command-line-argument -fno-lto -x ir -c";
         assert_eq!(
             call,
@@ -138,6 +139,7 @@ mod tests {
         for more in [
             "-S",
             "-flto=thin",
+            "-fno-lto -flto=thin",
             "-gsplit-dwarf",
             "-fstack-usage",
             "-save-temps",
