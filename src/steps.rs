@@ -89,26 +89,23 @@ impl Files<'_> {
 pub fn thin_link(to: &Files<'_>, link: Vec<OsString>) -> Result<ExitCode, Failure> {
     let Called { call, linker, settings } = Called::read(link)?;
     let parsed = decision::parse(decision::expand(&call.args)?);
+    let without_back_ends = |list: &[u8]| {
+        if let Parsed::Link(link) = &parsed {
+            leave_empty(to, link.elements())?;
+        }
+        write(to.list, list).map(|()| ExitCode::SUCCESS)
+    };
+    let in_process = |output: &Path, reason: &str| {
+        driver::allow_in_process(output, reason, &settings)?;
+        without_back_ends(IN_PROCESS)
+    };
     match decision::decide(&linker, parsed.as_ref(), &settings)? {
-        Decision::PassThrough => {
-            if let Parsed::Link(link) = &parsed {
-                leave_empty(to, link.elements())?;
-            }
-            write(to.list, b"").map(|()| ExitCode::SUCCESS)
-        }
+        Decision::PassThrough => without_back_ends(b""),
         Decision::Small(link, _) => Err(no_small(&link.output)),
-        Decision::Fallback(output, reason) => {
-            driver::allow_in_process(&output, &reason, &settings)?;
-            if let Parsed::Link(link) = &parsed {
-                leave_empty(to, link.elements())?;
-            }
-            write(to.list, IN_PROCESS).map(|()| ExitCode::SUCCESS)
-        }
+        Decision::Fallback(output, reason) => in_process(&output, &reason),
         Decision::Distribute(prepared) if !prepared.inputs.namesakes.is_empty() => {
             let reason = "an option names an archive whose members would have to stand alone";
-            driver::allow_in_process(&prepared.link.output, reason, &settings)?;
-            leave_empty(to, prepared.link.elements())?;
-            write(to.list, IN_PROCESS).map(|()| ExitCode::SUCCESS)
+            in_process(&prepared.link.output, reason)
         }
         Decision::Distribute(prepared) => {
             refuse_members(&prepared)?;
@@ -122,13 +119,7 @@ pub fn thin_link(to: &Files<'_>, link: Vec<OsString>) -> Result<ExitCode, Failur
                     drop(signals);
                     Ok(stop.end())
                 }
-                ThinLinked::InProcess(reason) => {
-                    driver::allow_in_process(&output, &reason, &settings)?;
-                    if let Parsed::Link(link) = &parsed {
-                        leave_empty(to, link.elements())?;
-                    }
-                    write(to.list, IN_PROCESS).map(|()| ExitCode::SUCCESS)
-                }
+                ThinLinked::InProcess(reason) => in_process(&output, &reason),
             }
         }
     }
