@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::module::{self, Module, Sort};
 use super::namesake::{Member, Namesake, Source};
-use super::script;
+use super::script::{self, FilePattern};
 use crate::invocation::lld::{Act, Element, Link, State};
 use crate::object::archive::{self, Place};
 use crate::object::elf;
@@ -152,8 +152,15 @@ pub enum Trouble {
 /// # Errors
 /// [`Trouble`]. A file that does not exist is none: the linker itself says so.
 pub fn look<'a>(link: &'a Link, members: &Path) -> Result<Inputs<'a>, Trouble> {
-    let mut looking =
-        Looking { link, members, inputs: Inputs::default(), archives: 0, doubt: None };
+    let mut looking = Looking {
+        link,
+        members,
+        inputs: Inputs::default(),
+        archives: 0,
+        doubt: None,
+        patterns: Vec::new(),
+        flattened: Vec::new(),
+    };
     for element in link.elements() {
         match element {
             Element::Input { path, state } => looking.input(path, state, element)?,
@@ -176,7 +183,7 @@ pub fn look<'a>(link: &'a Link, members: &Path) -> Result<Inputs<'a>, Trouble> {
                 looking.script(path, &text)?;
             }
         }
-        if let Some(doubt) = looking.doubt {
+        if let Some(doubt) = looking.doubt.take().or_else(|| looking.chosen_by_name()) {
             return Err(Trouble::StepAside(doubt));
         }
     }
@@ -190,6 +197,10 @@ struct Looking<'a, 'm> {
     archives: usize,
     /// What matters only where there is bitcode.
     doubt: Option<String>,
+    /// The files by which scripts choose sections, and the scripts.
+    patterns: Vec<(FilePattern, PathBuf)>,
+    /// The members that get other names, as scripts know them: `archive:member`.
+    flattened: Vec<OsString>,
 }
 
 impl<'a> Looking<'a, '_> {
@@ -289,6 +300,10 @@ impl<'a> Looking<'a, '_> {
             return Ok(());
         }
         self.archives += 1;
+        for (file, _, extract) in &sorted {
+            let member = extract.as_ref().map_or_else(|| base_name(file), |at| &at.member);
+            self.flattened.push([path.as_os_str(), member].join(OsStr::new(":")));
+        }
         let excluded = self.link.exclude_libs.iter();
         if excluded.clone().any(|name| name == "ALL" || name == base_name(path)) {
             return self.namesake(archive_path, sorted, state.whole_archive);
@@ -360,8 +375,31 @@ impl<'a> Looking<'a, '_> {
         Ok(())
     }
 
+    /// The reason why this link cannot be distributed, where a script chooses sections by the name of a
+    /// file that has another name then: in-process, a module's native object is
+    /// `directory/output.lto.module.o` (`BitcodeCompiler::compile` in `lld/ELF/LTO.cpp`), and a
+    /// member stays one of its archive.
+    fn chosen_by_name(&self) -> Option<String> {
+        let modules = self.inputs.modules.iter().map(|module| &module.path);
+        self.patterns.iter().find_map(|(pattern, script)| {
+            let mut names = modules.clone().chain(&self.flattened);
+            let chosen = names.find(|name| {
+                names_for_scripts(name, self.link.output.as_os_str())
+                    .any(|name| pattern.matches(&name))
+            })?;
+            Some(format!(
+                "the linker script {} chooses by the names of files ({} may be {})",
+                script.display(),
+                pattern.text().display(),
+                Path::new(chosen).display()
+            ))
+        })
+    }
+
     /// A script that brings in bitcode is more than the steps can take apart.
     fn script(&mut self, path: &Path, text: &[u8]) -> Result<(), Trouble> {
+        let chosen = script::file_patterns(text).into_iter();
+        self.patterns.extend(chosen.map(|pattern| (pattern, path.to_owned())));
         let Some(names) = script::inputs(text) else {
             let doubt = format!("the linker script {} includes another", path.display());
             self.doubt.get_or_insert(doubt);
@@ -385,6 +423,26 @@ impl<'a> Looking<'a, '_> {
         }
         Ok(())
     }
+}
+
+/// What a script may call a module or a member (`archive:member`) of that name. More than lld's own
+/// answer, which is another one in each release.
+fn names_for_scripts(name: &OsStr, output: &OsStr) -> impl Iterator<Item = Vec<u8>> {
+    let name = name.as_bytes();
+    let (directory, base) = name.split_at(after(name, b'/'));
+    let (archive, member) = base.split_at(after(base, b':'));
+    let native = [directory, base_name(output).as_bytes(), b".lto.", member].concat();
+    let mut names =
+        vec![name.to_vec(), [b":", name].concat(), [&native, &b".o"[..]].concat(), native];
+    if !archive.is_empty() {
+        names.push([directory, archive].concat());
+    }
+    names.into_iter()
+}
+
+/// Where the part after the last `byte` begins.
+fn after(name: &[u8], byte: u8) -> usize {
+    name.iter().rposition(|&at| at == byte).map_or(0, |at| at + 1)
 }
 
 /// lld links the bitcode of such an object, which no index of ours would know by its name.

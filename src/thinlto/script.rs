@@ -1,4 +1,5 @@
-//! Linker scripts as inputs: which files they bring in, and which sections they name.
+//! Linker scripts as inputs: which files they bring in, and by which names of files they choose
+//! sections.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -24,6 +25,91 @@ pub fn inputs(script: &[u8]) -> Option<Vec<OsString>> {
         names.extend(split(parenthesised(&text[found.end()..])));
     }
     Some(names)
+}
+
+static CHOICE: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r#"(?-u)("[^"]*"|[^\s(){};,"]+)\s*\("#).ok());
+
+/// A pattern by which a script's input section description chooses among files
+/// (`InputSectionDescription` in `lld/ELF/LinkerScript.h`); or what only looks like one, such as the
+/// operand of a multiplication: no file has such a name.
+#[derive(Debug)]
+pub struct FilePattern {
+    text: Vec<u8>,
+    /// `None`: what it matches is not known.
+    regex: Option<Regex>,
+}
+
+impl FilePattern {
+    fn new(text: &[u8]) -> Self {
+        Self { text: text.to_vec(), regex: Regex::new(&glob(text)).ok() }
+    }
+
+    /// As it is written.
+    pub fn text(&self) -> &OsStr {
+        OsStr::from_bytes(&self.text)
+    }
+
+    /// Whether a file by this name would be chosen: a path, or `archive:member`, `archive:` for all
+    /// of an archive.
+    pub fn matches(&self, name: &[u8]) -> bool {
+        self.regex.as_ref().is_none_or(|regex| regex.is_match(name))
+    }
+}
+
+/// The patterns by which a script's input section descriptions choose files, those of
+/// `EXCLUDE_FILE` too; `*`, which chooses all, is not among them.
+pub fn file_patterns(script: &[u8]) -> Vec<FilePattern> {
+    let (Some(comment), Some(choice)) = (COMMENT.as_ref(), CHOICE.as_ref()) else {
+        return vec![FilePattern { text: script.to_vec(), regex: None }];
+    };
+    let text = comment.replace_all(script, &b" "[..]);
+    let mut patterns = Vec::new();
+    for found in choice.captures_iter(&text) {
+        let (Some(whole), Some(word)) = (found.get(0), found.get(1)) else { continue };
+        if word.as_bytes() == b"EXCLUDE_FILE" {
+            let excluded = split(parenthesised(&text[whole.end()..]));
+            patterns.extend(excluded.map(|name| FilePattern::new(name.as_bytes())));
+        } else {
+            let name = word.as_bytes();
+            let name = name.strip_prefix(b"\"").and_then(|n| n.strip_suffix(b"\"")).unwrap_or(name);
+            patterns.push(FilePattern::new(name));
+        }
+    }
+    patterns.retain(|pattern| pattern.text != b"*");
+    patterns
+}
+
+/// The regular expression of a glob (`GlobPattern` in LLVM's `Support`, which lld uses).
+fn glob(text: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut regex = String::from("(?s-u)^");
+    let mut in_class = false;
+    let mut escaped = false;
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            _ if escaped => {
+                _ = write!(regex, "\\x{byte:02x}");
+                escaped = false;
+            }
+            b'\\' => escaped = true,
+            b'*' if !in_class => regex.push_str(".*"),
+            b'?' if !in_class => regex.push('.'),
+            b'[' if !in_class => {
+                regex.push('[');
+                in_class = true;
+            }
+            b'!' | b'^' if in_class && text[at - 1] == b'[' => regex.push('^'),
+            b'-' if in_class => regex.push('-'),
+            b']' if in_class => {
+                regex.push(']');
+                in_class = false;
+            }
+            byte => _ = write!(regex, "\\x{byte:02x}"),
+        }
+    }
+    regex.push('$');
+    regex
 }
 
 /// What stands before the parenthesis that closes one already open.
@@ -63,6 +149,31 @@ mod tests {
             assert!(names.contains(&OsString::from(name)), "{names:?}");
         }
         assert!(!names.contains(&OsString::from("no")));
+    }
+
+    #[test]
+    fn the_files_that_a_script_chooses_by_are_found() {
+        let script = b"SECTIONS { .first : { KEEP (*two.a:native.o(.text*)) \"odd name.o\"(.a) }\n\
+            .rest (NOLOAD) : AT(ADDR(.first) + 2*(4)) { *(EXCLUDE_FILE(*crtend.o x[!a-c]?.o) .text*) \
+            /* *no.o(.text) */ *(SORT(.init*)) } }";
+        let patterns = file_patterns(script);
+        let matching = |name: &str| {
+            let found = patterns.iter().filter(|pattern| pattern.matches(name.as_bytes()));
+            found.map(|pattern| pattern.text().to_string_lossy()).collect::<Vec<_>>()
+        };
+        assert_eq!(matching("lib/two.a:native.o"), ["*two.a:native.o"]);
+        assert_eq!(matching("odd name.o"), ["odd name.o"]);
+        assert_eq!(matching("/usr/lib/crtend.o"), ["*crtend.o"]);
+        assert_eq!(matching("xd1.o"), ["x[!a-c]?.o"]);
+        for name in ["xa1.o", "native.o", "no.o", "main.o", "two.a:other.o"] {
+            assert!(matching(name).is_empty(), "{name}: {:?}", matching(name));
+        }
+    }
+
+    #[test]
+    fn what_is_no_glob_may_match_anything() {
+        assert!(FilePattern::new(b"x[z-a].o").matches(b"main.o"));
+        assert!(file_patterns(b"SECTIONS { .text : { *(.text) } }").is_empty());
     }
 
     #[test]

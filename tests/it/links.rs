@@ -109,6 +109,50 @@ fn scripts_that_bring_in_objects() {
     space.is_clean();
 }
 
+/// Scripts that choose sections by the names of files, which distributing would change.
+#[test]
+fn scripts_that_choose_by_files() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        three(&space);
+        space.write("native.c", "int native(void) { return 5; }");
+        space.real("clang -O2 -fPIE -c native.c").ok();
+        space.real("llvm-ar rcs libtwo.a native.o twice.o next.o").ok();
+        for (chosen, named) in [
+            ("*libtwo.a:native.o(.text*)", true),
+            ("KEEP(*libtwo.a:(.text .text.*))", true),
+            ("*native.o(.text*)", true),
+            ("*main.o(.text*)", true),
+            ("*(EXCLUDE_FILE(*native.o *crtend.o) .text*)", true),
+            ("*other.o(.text*) *libtwo.a:none.o(.text*) :native.o(.text*)", false),
+        ] {
+            space.write(
+                "by-file.lds",
+                format!("SECTIONS {{ .first : {{ {chosen} }} .rest : {{ *(.text*) }} }}"),
+            );
+            let line =
+                "ld.lld -r -T by-file.lds main.o --whole-archive libtwo.a --no-whole-archive";
+            space.real(&format!("{line} -o reference")).ok();
+            let run = space.shim(&format!("{line} -o out")).env("THINSHIM_SMALL", "0");
+            run.env("THINSHIM_REPORT", "report").ok();
+            let report = space.report();
+            let fallback = report["fallback"].as_str();
+            assert_eq!(fallback.is_some_and(|why| why.contains("by-file.lds")), named, "{report}");
+            let chosen_first = |file: &str| {
+                let table = space.real(&format!("llvm-nm --format=sysv {file}")).ok().stdout;
+                let first = table.lines().filter(|line| line.ends_with("|.first"));
+                let mut names: Vec<_> =
+                    first.filter_map(|line| Some(line.split_once(' ')?.0.to_owned())).collect();
+                names.sort();
+                names
+            };
+            assert_eq!(chosen_first("out"), chosen_first("reference"), "{chosen}");
+            assert!(named != chosen_first("out").is_empty() || llvm != NEWEST, "{chosen}");
+            space.is_clean();
+        }
+    }
+}
+
 /// What the linker tells of its inputs on stdout and in files speaks of the user's.
 #[test]
 fn words_about_inputs() {
