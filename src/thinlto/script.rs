@@ -1,6 +1,7 @@
 //! Linker scripts as inputs: which files they bring in, and by which names of files they choose
 //! sections.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::LazyLock;
@@ -21,8 +22,11 @@ pub fn inputs(script: &[u8]) -> Option<Vec<OsString>> {
         return None;
     }
     let mut names = Vec::new();
-    for found in INPUTS.as_ref()?.find_iter(&text) {
-        names.extend(split(parenthesised(&text[found.end()..])));
+    let mut at = 0;
+    while let Some(found) = INPUTS.as_ref()?.find_at(&text, at) {
+        let list = parenthesised(&text[found.end()..]);
+        names.extend(split(list));
+        at = found.end() + list.len();
     }
     Some(names)
 }
@@ -64,20 +68,24 @@ pub fn file_patterns(script: &[u8]) -> Vec<FilePattern> {
         return vec![FilePattern { text: script.to_vec(), regex: None }];
     };
     let text = comment.replace_all(script, &b" "[..]);
-    let mut patterns = Vec::new();
-    for found in choice.captures_iter(&text) {
-        let (Some(whole), Some(word)) = (found.get(0), found.get(1)) else { continue };
-        if word.as_bytes() == b"EXCLUDE_FILE" {
-            let excluded = split(parenthesised(&text[whole.end()..]));
-            patterns.extend(excluded.map(|name| FilePattern::new(name.as_bytes())));
+    // A kernel's script says `*` a thousand times.
+    let mut names = BTreeSet::new();
+    let mut at = 0;
+    while let Some(found) = choice.captures_at(&text, at) {
+        let (Some(whole), Some(word)) = (found.get(0), found.get(1)) else { break };
+        at = whole.end();
+        let word = word.as_bytes();
+        if word == b"EXCLUDE_FILE" {
+            let excluded = parenthesised(&text[at..]);
+            names.extend(split(excluded));
+            at += excluded.len();
         } else {
-            let name = word.as_bytes();
-            let name = name.strip_prefix(b"\"").and_then(|n| n.strip_suffix(b"\"")).unwrap_or(name);
-            patterns.push(FilePattern::new(name));
+            let bare = word.strip_prefix(b"\"").and_then(|word| word.strip_suffix(b"\""));
+            names.insert(OsStr::from_bytes(bare.unwrap_or(word)).to_owned());
         }
     }
-    patterns.retain(|pattern| pattern.text != b"*");
-    patterns
+    names.remove(OsStr::new("*"));
+    names.iter().map(|name| FilePattern::new(name.as_bytes())).collect()
 }
 
 /// The regular expression of a glob (`GlobPattern` in LLVM's `Support`, which lld uses).
