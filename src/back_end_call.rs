@@ -8,6 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::Failure;
 use crate::cache::settings::Mode;
@@ -81,6 +82,7 @@ pub fn compile(
         Failure::new(format!("back end of {}: {what}", Path::new(&job.module).display()))
     };
     let output = job.output.clone();
+    let since = Instant::now();
     let mut report = Report { output: output.clone(), modules: 1, ..Report::default() };
     let mut desk = open(job, clang, settings, &mut report);
     let mut temporary = commit::Temporary::beside(&output);
@@ -126,6 +128,7 @@ pub fn compile(
             desk.store(0, &ended.said);
         }
     }
+    report.backends_s = since.elapsed().as_secs_f64();
     if let Some(mut desk) = desk {
         desk.remember();
         for warning in &desk.outcome.warnings {

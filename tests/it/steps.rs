@@ -69,7 +69,10 @@ fn back_ends(space: &TestSpace, flags: &str) -> u64 {
         .map(|line| {
             let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
             assert!(line["fallback"].is_null(), "{line}");
-            line["backends_run"].as_u64().expect("a number")
+            let run = line["backends_run"].as_u64().expect("a number");
+            let seconds = line["backends_s"].as_f64().expect("a number");
+            assert!(run == 0 || seconds > 0.0, "{line}");
+            run
         })
         .sum()
 }
