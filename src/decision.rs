@@ -117,6 +117,9 @@ pub fn decide<'a>(
     if !inputs.modules.iter().any(|module| module.thin) {
         return Ok(Decision::PassThrough);
     }
+    if settings.reproduce {
+        return fallback("LLD_REPRODUCE: its tar file is to hold this very link".to_owned());
+    }
     let bytes: u64 = inputs.modules.iter().map(|module| module.size).sum();
     let alone = |module: &Module| {
         let record = module.record.as_ref().filter(|_| settings.options != OptionsFrom::Link);

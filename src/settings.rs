@@ -41,6 +41,8 @@ pub struct Settings {
     pub warm: bool,
     /// `THINSHIM_CLANG`: the back ends' clang.
     pub clang: Option<OsString>,
+    /// `LLD_REPRODUCE`, lld's own: it writes a tar file of the link, as `--reproduce` does.
+    pub reproduce: bool,
     /// `THINSHIM_CACHE`, `THINSHIM_CACHE_DIR`, `THINSHIM_CACHE_SIZE`; `None`: there is no place
     /// for one.
     pub cache: Option<cache::Settings>,
@@ -106,6 +108,8 @@ impl Settings {
                 .filter(|limit| !limit.is_zero()),
             warm: warm()?,
             clang: variable("THINSHIM_CLANG"),
+            // For lld an empty one counts, too.
+            reproduce: env::var_os("LLD_REPRODUCE").is_some(),
             cache,
         })
     }

@@ -10,6 +10,7 @@ mod cached_links;
 mod compiles;
 mod driver;
 mod dtlto;
+mod fallbacks;
 mod faults;
 mod front_ends;
 mod harm;
