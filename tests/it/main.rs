@@ -18,6 +18,7 @@ mod jobserver;
 mod keys;
 mod kills;
 mod links;
+mod options;
 mod oracle;
 mod passthrough;
 mod records;
