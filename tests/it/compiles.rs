@@ -7,7 +7,7 @@ use crate::oracle::program;
 use crate::space::{TestSpace, llvms};
 
 /// Every file below `directory`, relative to it.
-fn files(space: &TestSpace, directory: &str) -> Vec<String> {
+pub(crate) fn files(space: &TestSpace, directory: &str) -> Vec<String> {
     let found = space.real("find . ! -type d").within(space.path(directory)).ok().stdout;
     let mut names: Vec<String> = found.lines().map(str::to_owned).collect();
     names.sort();

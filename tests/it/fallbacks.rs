@@ -1,8 +1,13 @@
 //! Links that are left to in-process ThinLTO: the real linker's files, and a reason.
 
+use std::fs;
+
+use thinshim::invocation::lld::{Dashes, Fate, Form, ROWS, Row};
+
+use crate::compiles::files;
 use crate::links::three;
 use crate::oracle::{self, program};
-use crate::space::{TestSpace, llvms};
+use crate::space::{NEWEST, TestSpace, llvms};
 
 /// lld takes `--reproduce` out of the environment, too: for a link of bitcode the tar file is to hold what the
 /// user links, and for others nothing changes.
@@ -41,4 +46,117 @@ fn a_tar_file_that_the_environment_asks_for() {
         space.strict("ld.lld -r native.o -o out").env("LLD_REPRODUCE", "t.tar").ok();
         assert!(space.exists("t.tar"));
     }
+}
+
+/// A value for each option that takes one.
+fn sample(name: &str) -> &'static str {
+    match name {
+        "chroot" | "plugin-opt=dwo_dir=" => "dir",
+        "load-pass-plugin" => "./plugin.so",
+        "lto-aa-pipeline=" => "basic-aa",
+        "lto-newpm-passes=" => "globaldce",
+        "lto-obj-path=" | "plugin-opt=obj-path=" => "dir/side",
+        "opt-remarks-format" | "plugin-opt=opt-remarks-format=" => "yaml",
+        "opt-remarks-hotness-threshold" | "plugin-opt=opt-remarks-hotness-threshold=" => "1",
+        "opt-remarks-passes" | "plugin-opt=opt-remarks-passes=" => "inline",
+        "opt-remarks-filename"
+        | "plugin-opt=opt-remarks-filename="
+        | "plugin-opt=stats-file="
+        | "print-archive-stats="
+        | "reproduce"
+        | "why-extract=" => "side",
+        "remap-inputs" => "next.o=other.o",
+        "remap-inputs-file=" => "remap.txt",
+        "save-temps=" => "preopt",
+        "thinlto-object-suffix-replace=" | "plugin-opt=thinlto-object-suffix-replace=" => ".o;.x",
+        "thinlto-prefix-replace=" | "plugin-opt=thinlto-prefix-replace=" => "a;b",
+        "thinlto-single-module=" => "main.o",
+        "warn-backrefs-exclude" => "libtwo.a",
+        _ => panic!("a value for {name}, please"),
+    }
+}
+
+/// Options that one process has to have: its files and its words.
+#[test]
+fn options_of_one_process() {
+    const OTHERS: [&str; 7] = [
+        "--lto-partitions=2",
+        "--lto=full",
+        "--rsp-quoting=windows",
+        "-plugin-opt=unheard-of",
+        "-mllvm -stats-json",
+        "--opt-remarks-filename side --opt-remarks-passes inline",
+        "--unheard-of",
+    ];
+    let rows = ROWS.iter().filter(|row| matches!(row.fate, Fate::StepAside(_)));
+    let options: Vec<String> = rows.map(written).chain(OTHERS.map(str::to_owned)).collect();
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        three(&space);
+        space.real("llvm-ar rcs libtwo.a twice.o next.o").ok();
+        space.write("other.o", space.read("next.o"));
+        space.write("remap.txt", "next.o=other.o\n");
+        for option in &options {
+            // In the same place, as the names in messages and files are.
+            let begin = || {
+                let _ = fs::remove_dir_all(space.path("here"));
+                space.write("here/dir/empty", "");
+                for name in ["main.o", "other.o", "libtwo.a", "remap.txt"] {
+                    space.write(&format!("here/{name}"), space.read(name));
+                }
+            };
+            let line = format!(
+                "ld.lld -m elf_x86_64 -o out --thinlto-jobs=1 --threads=1 {option} \
+                 --unresolved-symbols=ignore-all -e main main.o libtwo.a"
+            );
+            begin();
+            let real = space.real(&line).within(space.path("here")).end();
+            fs::rename(space.path("here"), space.path("real")).expect("a directory");
+            begin();
+            let run = space.shim(&line).within(space.path("here")).env("THINSHIM_SMALL", "0");
+            let shim = run.env("THINSHIM_REPORT", space.path("report")).end();
+            assert_eq!(
+                (shim.end(), &shim.stdout, &shim.stderr),
+                (real.end(), &real.stdout, &real.stderr),
+                "LLVM {llvm}: {option}"
+            );
+            let report = space.report();
+            let name = option.split([' ', '=']).next().unwrap_or_default();
+            let reason = report["fallback"].as_str().unwrap_or_default();
+            assert!(reason.starts_with(name), "LLVM {llvm}: {option}: {report}");
+            assert_eq!(files(&space, "here"), files(&space, "real"), "LLVM {llvm}: {option}");
+            for file in files(&space, "real") {
+                let [here, real] = ["here", "real"].map(|at| contents(&space, at, &file, name));
+                assert!(here == real, "LLVM {llvm}: {option}: {file}");
+            }
+            if llvm == NEWEST {
+                begin();
+                let run = space.strict(&line).within(space.path("here"));
+                run.fails(120, &[name, "THINSHIM_STRICT"]);
+            }
+            fs::remove_dir_all(space.path("real")).expect("a directory");
+            space.remove("report");
+        }
+    }
+}
+
+/// The option as it is written, with its value.
+fn written(row: &Row) -> String {
+    let dashes = if row.dashes == Dashes::One { "-" } else { "--" };
+    let value = if row.form.takes_value() { sample(row.name) } else { "" };
+    let between = match row.form {
+        Form::Eq => "=",
+        Form::Separate => " ",
+        _ => "",
+    };
+    format!("{dashes}{}{between}{value}", row.name)
+}
+
+/// The bytes of a file; of a tar file its list, since the number of threads is in it, too.
+fn contents(space: &TestSpace, directory: &str, file: &str, option: &str) -> Vec<u8> {
+    let path = format!("{directory}/{file}");
+    if option == "--reproduce" && file == "./side" {
+        return space.real(&format!("tar -tf {path}")).ok().stdout.into_bytes();
+    }
+    space.read(path)
 }
