@@ -1,7 +1,11 @@
 //! Links by way of clang, as the driver.
 
+use std::fs;
+
+use crate::compiles::files;
 use crate::links::{MAIN, NEXT, TWICE, three};
-use crate::space::{NEWEST, TestSpace, bin, llvms};
+use crate::oracle::{self, symbols};
+use crate::space::{NEWEST, Run, TestSpace, bin, llvms};
 
 /// clang as the driver of the link calls thinshim for its linker.
 #[test]
@@ -42,6 +46,132 @@ fn links_through_the_driver() {
         plain("clang -fuse-ld=lld main.o -L. -ltwo", 3);
         space.write("words", format!("--ld-path={} -O2 main.o twice.o next.o", path.display()));
         plain("clang @words", 3);
+    }
+}
+
+/// Links of all kinds by the driver, each beside the same one in-process.
+#[test]
+fn links_of_every_kind() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        space.compile("-fPIC", &[MAIN, TWICE, NEXT]);
+        let path = bin(llvm).join("ld.lld");
+        space.write("words", format!("-O2 --ld-path={} main.o 'twice.o' next.o", path.display()));
+        // What one release does with all of them, another does with some.
+        let more = llvm == NEWEST;
+        for (words, is_program, each_release) in [
+            ("-static-pie main.o twice.o next.o", true, true),
+            ("-no-pie -O3 main.c twice.c next.o", true, true),
+            ("-shared -fPIC twice.o next.o", false, true),
+            ("-r main.o twice.o next.o", false, true),
+            ("-O2 -x c - -x none twice.o next.o", true, false),
+            ("-static main.o twice.o next.o", true, false),
+            ("-no-pie main.o twice.o next.o", true, false),
+            ("-rdynamic main.o twice.o next.o", true, false),
+            ("-Os main.c twice.o next.c", true, false),
+            (
+                "-Wl,--wrap=next,-z,now main.o twice.o next.o -Wl,--defsym=__wrap_next=main",
+                false,
+                false,
+            ),
+            ("@words", true, false),
+            ("-O2 -march=x86-64-v2 -mtune=generic main.c twice.c next.c", true, false),
+            ("-O2 -ffunction-sections -Wl,--gc-sections main.c twice.c next.c", true, false),
+            ("-O2 -g main.c twice.c next.c", true, false),
+        ] {
+            if !(more || each_release) {
+                continue;
+            }
+            let line = format!("clang -fuse-ld=lld -flto=thin {words}");
+            let stdin = |run: Run| run.stdin(space.path("main.c"));
+            oracle::same_code_by(&space, &line, "-Wl,--lto-obj-path=in-process/o", stdin);
+            stdin(space.strict(&format!("{line} -o recorded"))).ok();
+            assert_eq!(symbols(&space, "recorded"), symbols(&space, "reference"), "{words}");
+            if is_program {
+                oracle::same_behaviour(&space, "distributed");
+                assert_eq!(oracle::same_behaviour(&space, "recorded").stdout, "43 3\n");
+            }
+            space.is_clean();
+        }
+        // Clang has one level for what lld has two.
+        for level in ["-O0", "-O1"] {
+            let line = format!("clang -fuse-ld=lld -flto=thin {level} main.c twice.c next.o");
+            space.real(&format!("{line} -o reference")).ok();
+            space.strict(&format!("{line} -o no")).fails(120, &["one level", "exit code 120"]);
+            let run = space.shim(&format!("{line} -o recorded")).env("THINSHIM_SMALL", "0");
+            run.env("THINSHIM_REPORT", "report").ok();
+            assert!(space.report()["fallback"].is_string(), "{}", space.report());
+            assert_eq!(symbols(&space, "recorded"), symbols(&space, "reference"), "{level}");
+            oracle::same_behaviour(&space, "recorded");
+            // The objects know theirs.
+            let line = format!("clang -fuse-ld=lld -flto=thin {level} main.o twice.o next.o");
+            space.strict(&format!("{line} -o recorded")).ok();
+            oracle::same_behaviour(&space, "recorded");
+        }
+        space.is_clean();
+    }
+}
+
+/// Code that the compiler adds to the program's.
+#[test]
+fn instrumented_programs() {
+    // In place of the profile's runtime library, which is not installed with every clang.
+    const COUNT: (&str, &str) = (
+        "count.c",
+        "#include <stdio.h>\nextern long start __asm__(\"__start___llvm_prf_cnts\");\n\
+         extern long stop __asm__(\"__stop___llvm_prf_cnts\");\n\
+         __attribute__((destructor)) static void tell(void) {\n\
+         long all = 0; for (long *at = &start; at < &stop; at++) all += *at; printf(\"%ld\\n\", all); }\n",
+    );
+    const CALL: (&str, &str) = (
+        "call.c",
+        "int printf(const char *, ...);\nint twice(int); int next(void);\n\
+         int main(int argc, char **argv) { int (*call)(int) = argc > 1 ? (int (*)(int))next : twice;\n\
+         return printf(\"%d\\n\", call(4)) < 0; }\n",
+    );
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        let both = |words: &str| {
+            let line = format!("clang -fuse-ld=lld -flto=thin {words}");
+            space.real(&format!("{line} -o reference")).ok();
+            space.strict(&format!("{line} -o recorded")).ok();
+            assert_eq!(symbols(&space, "recorded"), symbols(&space, "reference"), "{words}");
+            oracle::same_behaviour(&space, "recorded").stdout
+        };
+        space.write(COUNT.0, COUNT.1);
+        space.real("clang -O2 -c count.c").ok();
+        space.compile("-fprofile-generate", &[MAIN, TWICE, NEXT]);
+        let said = both("-Wl,-u,__llvm_profile_raw_version main.o twice.o next.o count.o");
+        assert!(said.starts_with("43 3\n") && !said.ends_with("\n0\n"), "{said}");
+        space.compile("-fsanitize=undefined -fsanitize-trap=undefined", &[MAIN, TWICE, NEXT]);
+        both("-fsanitize=undefined -fsanitize-trap=undefined main.o twice.o next.o");
+        let options = "-fsanitize=cfi-icall -fvisibility=hidden -fno-sanitize-ignorelist";
+        space.compile(options, &[CALL, TWICE, NEXT]);
+        both(&format!("{options} call.o twice.o next.o"));
+        let wrong = |program: &str| space.real(&format!("./{program} wrong")).end().end();
+        assert_eq!(wrong("recorded"), wrong("reference"));
+        assert_ne!(wrong("recorded"), (Some(0), None), "the call is not looked at");
+        space.is_clean();
+    }
+}
+
+/// What the driver leaves behind, in-process and distributed.
+#[test]
+fn temporary_files_that_are_kept() {
+    let space = TestSpace::new();
+    for words in ["-save-temps", "-save-temps=obj", "-Wl,-Map=out.map"] {
+        for (tool, directory) in [("", "real"), ("shim", "shim")] {
+            let _ = fs::remove_dir_all(space.path(directory));
+            for (name, text) in [MAIN, TWICE, NEXT] {
+                space.write(&format!("{directory}/{name}"), text);
+            }
+            let line =
+                format!("clang -O2 -fuse-ld=lld -flto=thin {words} main.c twice.c next.c -o out");
+            let run = if tool.is_empty() { space.real(&line) } else { space.strict(&line) };
+            let outcome = run.within(space.path(directory)).ok();
+            assert_eq!((outcome.stdout, outcome.stderr), (String::new(), String::new()), "{words}");
+        }
+        assert_eq!(files(&space, "shim"), files(&space, "real"), "{words}");
     }
 }
 
@@ -104,11 +234,23 @@ fn cpp_through_the_driver() {
     );
     space.write("name.cpp", "#include <string>\nstd::string name() { return \"a name\"; }\n");
     for name in ["main", "name"] {
-        space.shim(&format!("clang++ -O2 -flto=thin -c {name}.cpp")).ok();
+        space.shim(&format!("clang++ -O2 -flto=thin -fPIC -c {name}.cpp")).ok();
     }
     let run = space.strict("clang++ -O2 -flto=thin main.o name.o -o prog");
     run.env("THINSHIM_REPORT", "report").ok();
     assert_eq!(space.report()["modules"], 2);
     assert_eq!(space.real("./prog").ok().stdout, "a name\n");
+    for words in ["-static-libstdc++ -static-libgcc", "-static", "-fno-exceptions -shared -fPIC"] {
+        let line = format!("clang++ -O2 -fuse-ld=lld -flto=thin {words} main.o name.o");
+        let (real, shim) = (
+            space.real(&format!("{line} -o reference")).end(),
+            space.strict(&format!("{line} -o recorded")).end(),
+        );
+        assert_eq!((shim.end(), &shim.stderr), (real.end(), &real.stderr), "{words}");
+        assert!(real.status.success(), "{real}");
+        if !words.contains("-shared") {
+            oracle::same_behaviour(&space, "recorded");
+        }
+    }
     space.is_clean();
 }

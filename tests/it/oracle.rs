@@ -4,7 +4,7 @@ use std::fs;
 
 use object::{Object, ObjectSection};
 
-use crate::space::{Outcome, TestSpace};
+use crate::space::{Outcome, Run, TestSpace};
 
 /// Before and after the objects of a position-independent program.
 pub(crate) const PROGRAM: (&str, &str) = (
@@ -50,16 +50,28 @@ pub(crate) fn same_code(space: &TestSpace, args: &str) -> usize {
 /// As [`same_code`], with this `THINSHIM_OPTIONS`.
 #[track_caller]
 pub(crate) fn same_code_with(space: &TestSpace, args: &str, options: &str) -> usize {
+    let line = format!("ld.lld {args}");
+    same_code_by(space, &line, "--lto-obj-path=in-process/o", |run| {
+        run.env("THINSHIM_OPTIONS", options)
+    })
+}
+
+/// As [`same_code`], for a link by any command line; `objects` makes lld write its native ones to `in-process/o`.
+/// `with` says what else is to hold.
+#[track_caller]
+pub(crate) fn same_code_by(
+    space: &TestSpace,
+    line: &str,
+    objects: &str,
+    with: impl Fn(Run) -> Run,
+) -> usize {
     for directory in ["in-process", "kept"] {
         let _ = fs::remove_dir_all(space.path(directory));
     }
     fs::create_dir(space.path("in-process")).expect("a directory");
-    space.real(&format!("ld.lld {args} -o reference --lto-obj-path=in-process/o")).ok();
-    space
-        .strict(&format!("ld.lld {args} -o distributed"))
-        .env("THINSHIM_OPTIONS", options)
-        .env("THINSHIM_KEEP", "kept")
-        .ok();
+    with(space.real(&format!("{line} -o reference {objects}"))).ok();
+    let run = space.strict(&format!("{line} -o distributed")).env("THINSHIM_OPTIONS", "link");
+    with(run.env("THINSHIM_KEEP", "kept")).ok();
     let modules = space.text("kept/modules");
     let modules: Vec<&str> = modules.lines().collect();
     for (at, module) in modules.iter().enumerate() {

@@ -245,6 +245,11 @@ impl Run {
         self
     }
 
+    pub(crate) fn stdin(mut self, file: impl AsRef<Path>) -> Run {
+        self.command.stdin(fs::File::open(file).expect("a file"));
+        self
+    }
+
     pub(crate) fn within(mut self, directory: impl AsRef<Path>) -> Run {
         self.command.current_dir(directory);
         self
