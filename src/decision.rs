@@ -15,6 +15,7 @@ use crate::settings::Settings;
 use crate::thinlto::back_end::{self, OptionsFrom};
 use crate::thinlto::inputs::{self, Inputs, Trouble};
 use crate::thinlto::module::Module;
+use crate::thinlto::names;
 use crate::tool;
 use crate::workdir::WorkDir;
 
@@ -135,7 +136,10 @@ pub fn decide<'a>(
         Ok(options) => {
             Ok(Decision::Distribute(Box::new(Prepared { link, inputs, options, clang })))
         }
-        Err(reason) => fallback(reason),
+        Err(reason) => {
+            let told = names::of_archives(reason.as_bytes(), &inputs, false);
+            fallback(String::from_utf8_lossy(&told).into_owned())
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -211,7 +212,10 @@ impl<'a> Looking<'a, '_> {
         }
         let path = path.to_owned();
         match module::look(&path) {
-            Ok(Sort::Bitcode(module)) => self.module(*module, state.in_lib)?,
+            Ok(Sort::Bitcode(module)) => {
+                no_doubt(&module, Path::new(&path).display())?;
+                self.module(*module, state.in_lib);
+            }
             Ok(Sort::Other(Kind::Archive | Kind::ThinArchive)) => {
                 self.archive(&path, state, element)?;
             }
@@ -227,7 +231,7 @@ impl<'a> Looking<'a, '_> {
                 self.inputs.pieces.push(Piece::Word(element));
             }
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                return Err(Trouble::StepAside(error.to_string()));
+                return Err(unclear(Path::new(&path).display(), &error));
             }
             // Native; or absent, a directory, not ours to read: the linker says it best.
             Ok(Sort::Other(_)) | Err(_) => self.inputs.pieces.push(Piece::Word(element)),
@@ -235,17 +239,9 @@ impl<'a> Looking<'a, '_> {
         Ok(())
     }
 
-    fn module(&mut self, module: Module, lazy: bool) -> Result<(), Trouble> {
-        if let Some(doubt) = module.record.as_ref().and_then(|record| record.doubt.as_ref()) {
-            return Err(Trouble::StepAside(format!(
-                "{} was compiled with {}, which thinshim does not understand",
-                Path::new(&module.path).display(),
-                doubt.display()
-            )));
-        }
+    fn module(&mut self, module: Module, lazy: bool) {
         self.inputs.pieces.push(Piece::Module { index: self.inputs.modules.len(), lazy });
         self.inputs.modules.push(module);
-        Ok(())
     }
 
     fn archive(
@@ -269,7 +265,14 @@ impl<'a> Looking<'a, '_> {
                         return Err(fat(&file));
                     }
                     let file = file.into_os_string();
-                    let sort = module::look(&file).map_err(|error| unreadable(&file, &error))?;
+                    let told = Path::new(&file).display();
+                    let sort = module::look(&file).map_err(|error| match error.kind() {
+                        io::ErrorKind::InvalidData => unclear(&told, &error),
+                        _ => unreadable(&file, &error),
+                    })?;
+                    if let Sort::Bitcode(module) = &sort {
+                        no_doubt(module, &told)?;
+                    }
                     sorted.push((file, sort, None));
                 }
                 Place::Inside(range) => {
@@ -279,11 +282,13 @@ impl<'a> Looking<'a, '_> {
                     }
                     let name = base_name(member.name.as_os_str());
                     let to = self.members.join(format!("{number}.{index}")).join(name);
+                    let told = format!("{}({})", archive_path.display(), name.display());
                     let name = to.clone().into_os_string();
                     let sort = match kind::of(bytes) {
                         Kind::Bitcode => {
                             let module = module::from_bytes(&name, bytes)
-                                .map_err(|error| Trouble::StepAside(error.to_string()))?;
+                                .map_err(|error| unclear(&told, &error))?;
+                            no_doubt(&module, &told)?;
                             Sort::Bitcode(Box::new(module))
                         }
                         other => Sort::Other(other),
@@ -310,7 +315,7 @@ impl<'a> Looking<'a, '_> {
         }
         for (file, sort, extract) in sorted {
             match sort {
-                Sort::Bitcode(module) => self.module(*module, lazy)?,
+                Sort::Bitcode(module) => self.module(*module, lazy),
                 Sort::Other(Kind::Elf) => {
                     self.inputs.pieces.push(Piece::Native { path: file, lazy });
                 }
@@ -357,7 +362,7 @@ impl<'a> Looking<'a, '_> {
                 let to = directory.join(lld_s_name);
                 found.path = to.clone().into();
                 module = Some(self.inputs.modules.len());
-                self.module(*found, false)?;
+                self.module(*found, false);
                 self.inputs.extracts.push(Extract {
                     archive: archive.to_owned(),
                     member: name.clone(),
@@ -456,6 +461,23 @@ fn is_fat(path: &OsStr) -> bool {
 
 fn holds_fat(data: &[u8]) -> bool {
     elf::read(data).is_ok_and(|native| native.fat)
+}
+
+/// A module that lld may understand better.
+fn unclear(module: impl Display, error: &io::Error) -> Trouble {
+    Trouble::StepAside(format!("{module}: {error}"))
+}
+
+/// # Errors
+/// A module whose compile nobody here understood.
+fn no_doubt(module: &Module, told: impl Display) -> Result<(), Trouble> {
+    let doubt = module.record.as_ref().and_then(|record| record.doubt.as_ref());
+    doubt.map_or(Ok(()), |doubt| {
+        Err(Trouble::StepAside(format!(
+            "{told} was compiled with {}, which thinshim does not understand",
+            doubt.display()
+        )))
+    })
 }
 
 fn unreadable(path: &OsString, error: &io::Error) -> Trouble {

@@ -4,10 +4,9 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 
 use crate::invocation::clang;
-use crate::object::record::Record;
+use crate::object::record::{Record, Unreadable};
 use crate::object::{kind, module, wrapper};
 
 /// A bitcode module as an input of a link.
@@ -43,7 +42,8 @@ const HEAD: usize = 20;
 /// ones. Only bitcode without a record, or whose record names no target, is read whole.
 ///
 /// # Errors
-/// The operating system's, and `InvalidData` for bitcode that cannot be understood.
+/// The operating system's, and `InvalidData` for bitcode that cannot be understood. They do not name
+/// the file.
 pub fn look(path: &OsString) -> io::Result<Sort> {
     let mut file = File::open(path)?;
     let mut head = [0; HEAD];
@@ -64,7 +64,7 @@ pub fn look(path: &OsString) -> io::Result<Sort> {
         file.read_exact_at(&mut tail, end)?;
         // Without a target in the record the bitcode has to tell, lest a native object for another
         // machine be taken for this module's.
-        if let Some(record) = read_record(path, &tail)?
+        if let Some(record) = read_record(&tail)?
             && clang::target(&record.options).is_some()
         {
             return Ok(Sort::Bitcode(Box::new(Module {
@@ -85,14 +85,10 @@ pub fn look(path: &OsString) -> io::Result<Sort> {
 /// A module from all its bytes.
 ///
 /// # Errors
-/// `InvalidData`, where they are not bitcode that can be understood.
+/// `InvalidData`, where they are not bitcode that can be understood. It does not name the module.
 pub fn from_bytes(path: &OsString, data: &[u8]) -> io::Result<Module> {
-    let invalid = |what: &str| {
-        let path = Path::new(path).display();
-        io::Error::new(io::ErrorKind::InvalidData, format!("{path}: {what}"))
-    };
     let parts = wrapper::split(data).ok_or_else(|| invalid("a broken bitcode wrapper"))?;
-    let record = read_record(path, parts.tail)?;
+    let record = read_record(parts.tail)?;
     let facts = module::facts(parts.bitcode, false).map_err(|_| invalid("broken bitcode"))?;
     Ok(Module {
         path: path.clone(),
@@ -104,9 +100,13 @@ pub fn from_bytes(path: &OsString, data: &[u8]) -> io::Result<Module> {
     })
 }
 
-fn read_record(path: &OsString, tail: &[u8]) -> io::Result<Option<Record>> {
-    Record::from_tail(tail).map_err(|error| {
-        let path = Path::new(path).display();
-        io::Error::new(io::ErrorKind::InvalidData, format!("{path}: its options record: {error:?}"))
+fn read_record(tail: &[u8]) -> io::Result<Option<Record>> {
+    Record::from_tail(tail).map_err(|error| match error {
+        Unreadable::Truncated => invalid("its options record breaks off"),
+        Unreadable::Unknown(_) => invalid("its options record is of a newer thinshim"),
     })
+}
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }

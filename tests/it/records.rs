@@ -159,7 +159,7 @@ fn objects_of_an_older_clang() {
 }
 
 /// A bitcode file with a record of the test's own making: tag and value of each entry.
-fn with_record(space: &TestSpace, object: &str, entries: &[(u8, &str)]) {
+pub(crate) fn with_record(space: &TestSpace, object: &str, entries: &[(u8, &str)]) {
     let bitcode = space.read("plain.o");
     let mut file = Vec::new();
     let len = u32::try_from(bitcode.len()).expect("small");
@@ -177,14 +177,44 @@ fn with_record(space: &TestSpace, object: &str, entries: &[(u8, &str)]) {
     space.write(object, file);
 }
 
-fn options(words: &str) -> Vec<(u8, &str)> {
+pub(crate) fn options(words: &str) -> Vec<(u8, &str)> {
     words.split(' ').map(|word| (b'O', word)).collect()
 }
 
-#[test]
-fn a_hostile_record_is_not_obeyed() {
-    let space = TestSpace::new();
-    three(&space);
+/// Options that would run a program, load a plugin or write a file, and some that are none.
+pub(crate) const HOSTILE: [&str; 28] = [
+    "-O2 -fplugin=./plugin.so",
+    "-fpass-plugin=./plugin.so",
+    "-Xclang -load -Xclang ./plugin.so",
+    "-Xclang=-load -Xclang=./plugin.so",
+    "-mllvm -load=./plugin.so",
+    "-B tools",
+    "-Btools/ -fno-integrated-as",
+    "-fno-integrated-as",
+    "--config=response",
+    "@response",
+    "-Wa,@response",
+    "-o elsewhere",
+    "-oelsewhere",
+    "-MF elsewhere",
+    "-save-temps",
+    "-fuse-ld=tools/ld",
+    "-resource-dir=tools",
+    "plugin.c",
+    "-S",
+    "-###",
+    "-Xclang -o -Xclang elsewhere",
+    "-Xclang",
+    "-ftime-trace=elsewhere",
+    "-foptimization-record-file=elsewhere",
+    "-Wa,-o,elsewhere",
+    "-Wl,elsewhere",
+    "--",
+    "",
+];
+
+/// What hostile options would make clang run or load: each leaves a file, `loaded`.
+pub(crate) fn traps(space: &TestSpace) {
     space.real("clang -O2 -flto=thin -fPIE -c twice.c -o plain.o").ok();
     space.write(
         "plugin.c",
@@ -199,42 +229,19 @@ fn a_hostile_record_is_not_obeyed() {
     space.real("clang -x ir plain.o -c -o done -fplugin=./plugin.so").end();
     assert!(space.exists("loaded"), "the plugin does not work");
     space.remove("loaded");
+}
 
+#[test]
+fn a_hostile_record_is_not_obeyed() {
+    let space = TestSpace::new();
+    three(&space);
+    traps(&space);
     let good = options("-O2 -fPIE");
     with_record(&space, "twice.o", &good);
     assert_eq!(same_link(&space, &program("main.o twice.o next.o")), 3);
     space.remove("recorded");
 
-    for hostile in [
-        "-O2 -fplugin=./plugin.so",
-        "-fpass-plugin=./plugin.so",
-        "-Xclang -load -Xclang ./plugin.so",
-        "-Xclang=-load -Xclang=./plugin.so",
-        "-mllvm -load=./plugin.so",
-        "-B tools",
-        "-Btools/ -fno-integrated-as",
-        "-fno-integrated-as",
-        "--config=response",
-        "@response",
-        "-Wa,@response",
-        "-o elsewhere",
-        "-oelsewhere",
-        "-MF elsewhere",
-        "-save-temps",
-        "-fuse-ld=tools/ld",
-        "-resource-dir=tools",
-        "plugin.c",
-        "-S",
-        "-###",
-        "-Xclang -o -Xclang elsewhere",
-        "-Xclang",
-        "-ftime-trace=elsewhere",
-        "-foptimization-record-file=elsewhere",
-        "-Wa,-o,elsewhere",
-        "-Wl,elsewhere",
-        "--",
-        "",
-    ] {
+    for hostile in HOSTILE {
         with_record(&space, "twice.o", &options(hostile));
         let args = program("main.o twice.o next.o");
         let outcome = space.strict(&format!("ld.lld {args} -o recorded")).end();
@@ -280,6 +287,38 @@ fn a_record_that_cannot_be_read_is_a_reason() {
     // An entry that may be skipped.
     with_record(&space, "twice.o", &[(b'O', "-O2"), (b'O', "-fPIE"), (b'z', "new")]);
     space.strict(&format!("ld.lld {args} -o out")).ok();
+}
+
+/// As a file of its own, so as a member of an archive, which is told by its name.
+#[test]
+fn a_bad_record_in_an_archive_is_a_reason() {
+    let space = TestSpace::new();
+    three(&space);
+    space.real("clang -O2 -flto=thin -fPIE -c twice.c -o plain.o").ok();
+    for entries in [
+        vec![(b'O', "-O2"), (b'Z', "from the future")],
+        vec![(b'D', "-fno-such-option")],
+        vec![(b'O', "-fplugin=./plugin.so")],
+    ] {
+        with_record(&space, "twice.o", &entries);
+        for (kind, named) in [("rcs", "libtwo.a(twice.o)"), ("rcsT", "twice.o")] {
+            let _ = std::fs::remove_file(space.path("libtwo.a"));
+            space.real(&format!("llvm-ar {kind} libtwo.a twice.o next.o")).ok();
+            for option in ["", "--exclude-libs=ALL"] {
+                let line = format!("ld.lld {}", program(&format!("{option} main.o libtwo.a")));
+                let outcome = space.strict(&format!("{line} -o out")).fails(120, &[named]);
+                assert!(!outcome.stderr.contains("out.thinshim"), "{outcome}");
+                let run = space.shim(&format!("{line} -o out")).env("THINSHIM_SMALL", "0");
+                run.env("THINSHIM_REPORT", "report").ok();
+                let report = space.report();
+                let reason = report["fallback"].as_str().unwrap_or_default();
+                assert!(reason.contains(named), "{kind} {option}: {report}");
+                assert_eq!(space.real("./out").ok().stdout, "43 3\n");
+                space.remove("out");
+                space.is_clean();
+            }
+        }
+    }
 }
 
 /// Bitcode that breaks off: lld's words, or thinshim's, and no output.
