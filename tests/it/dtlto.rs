@@ -12,6 +12,7 @@ use crate::builds::meeting;
 use crate::faults::faulty;
 use crate::links::three;
 use crate::oracle::{program, symbols};
+use crate::records::{HOSTILE, options, traps, with_record};
 use crate::space::{NEWEST, Run, THINSHIM, TestSpace, bin};
 
 const OBJECTS: &str = "main.o twice.o next.o";
@@ -224,4 +225,102 @@ fn odd_requests() {
     space.shim("distribute gone.json").fails(120, &["gone.json"]);
     space.shim("distribute text").fails(120, &["distribute: text", "--thinlto-distributor"]);
     space.shim("distribute").fails(120, &["FILE"]);
+}
+
+/// A record is as little trusted as in a link of thinshim's own. Here nobody is left to do the link.
+#[test]
+fn a_hostile_record_is_not_obeyed() {
+    let space = TestSpace::new();
+    three(&space);
+    traps(&space);
+    let line = format!("{} -o out", program(OBJECTS));
+    with_record(&space, "twice.o", &options("-O2 -fPIE"));
+    link(&space, &line).ok();
+    assert_eq!(space.real("./out").ok().stdout, "43 3\n");
+    space.write("out", "as before");
+    for from in ["record", "link", "sections"] {
+        for hostile in HOSTILE {
+            with_record(&space, "twice.o", &options(hostile));
+            let run = link(&space, &line).env("THINSHIM_OPTIONS", from);
+            let outcome = run.fails(1, &["thinshim: error: link of out: twice.o carries"]);
+            assert!(!outcome.stderr.contains("back end of"), "{hostile}: {outcome}");
+            assert_eq!(space.text("out"), "as before", "{hostile}");
+            for bad in ["loaded", "elsewhere"] {
+                assert!(!space.exists(bad), "{hostile}");
+            }
+        }
+        // From a compile that thinshim did not understand, or a thinshim that is newer.
+        for (entries, word) in [
+            (vec![(b'O', "-O2"), (b'Z', "from the future")], "record"),
+            (vec![(b'O', "-O2"), (b'D', "-fno-such-option")], "-fno-such-option"),
+        ] {
+            with_record(&space, "twice.o", &entries);
+            let outcome = link(&space, &line).env("THINSHIM_OPTIONS", from).end();
+            if from == "link" && word != "record" {
+                assert!(outcome.status.success(), "{outcome}");
+                space.write("out", "as before");
+            } else {
+                assert!(!outcome.status.success(), "{outcome}");
+                assert!(outcome.stderr.contains("twice.o"), "{outcome}");
+                assert!(outcome.stderr.contains(word), "{outcome}");
+                assert_eq!(space.text("out"), "as before");
+            }
+        }
+    }
+}
+
+/// Directories of a record stay directories, whatever they are called.
+#[test]
+fn a_search_path_is_no_option() {
+    let space = TestSpace::new();
+    three(&space);
+    traps(&space);
+    for path in ["-load", "./plugin.so", "-o", "@response", "-fplugin=./plugin.so", "--"] {
+        let entries = [&options("-O2 -fPIE")[..], &[(b'S', path), (b'S', "elsewhere")]].concat();
+        with_record(&space, "twice.o", &entries);
+        link(&space, &format!("{} -o out", program(OBJECTS))).ok();
+        space.strict(&format!("ld.lld {} -o out", program(OBJECTS))).ok();
+        assert_eq!(space.real("./out").ok().stdout, "43 3\n", "{path}");
+        for bad in ["loaded", "elsewhere"] {
+            assert!(!space.exists(bad), "{path}");
+        }
+    }
+}
+
+/// What DTLTO itself does not see: clang exits 0 without the module that it imports from.
+#[test]
+fn a_missing_import_fails() {
+    let space = TestSpace::new();
+    three(&space);
+    space.write("out", "as before");
+    for fault in [
+        "mv next.o away; real \"$@\"; mv away next.o",
+        "cp next.o away; head -c 300 away > next.o; real \"$@\"; mv away next.o",
+        "truncate -s 100 $index; real \"$@\"",
+        "rm $index; real \"$@\"",
+        "real \"$@\"; truncate -s -8 \"$out\"",
+        "real --target=x86_64-linux-gnu -c -x c /dev/null -o \"$out\"",
+    ] {
+        faulty(&space, fault);
+        link(&space, &format!("{} -o out", program(OBJECTS)))
+            .env("THINSHIM_CLANG", space.path("faulty"))
+            .env("THINSHIM_JOBS", "1")
+            .fails(1, &["thinshim: error: link of out: back end of twice.o"]);
+        assert_eq!(space.text("out"), "as before", "{fault}");
+    }
+}
+
+/// Modules for regular LTO are lld's own to compile, beside the back ends.
+#[test]
+fn regular_lto_beside_thinlto() {
+    let space = TestSpace::new();
+    three(&space);
+    space.shim("clang -O2 -flto=full -fPIE -c next.c").ok();
+    let args = program(OBJECTS);
+    space.real(&format!("ld.lld {args} -o reference")).ok();
+    link(&space, &format!("{args} -o out")).env("THINSHIM_OPTIONS", "link").ok();
+    assert!(space.read("out") == space.read("reference"));
+    assert_eq!(space.report()["modules"], 2, "{}", space.report());
+    link(&space, &format!("{args} -o out")).ok();
+    assert_eq!(space.real("./out").ok().stdout, "43 3\n");
 }
