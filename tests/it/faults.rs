@@ -15,12 +15,16 @@ use nix::unistd::{Pid, mkfifo};
 
 use crate::links::three;
 use crate::oracle::program;
-use crate::space::{NEWEST, Outcome, Run, TestSpace, bin};
+use crate::space::{NEWEST, Outcome, Run, TestSpace, bin, llvms};
 
 /// A clang that does `fault` for the module `twice.o`. In its words, `$out` is the object to be
 /// written, `$index` the individual index and `real` the real clang with the arguments as given.
 pub(crate) fn faulty(space: &TestSpace, fault: &str) {
-    let clang = bin(NEWEST).join("clang");
+    faulty_of(space, NEWEST, fault);
+}
+
+fn faulty_of(space: &TestSpace, llvm: u32, fault: &str) {
+    let clang = bin(llvm).join("clang");
     let clang = clang.display();
     space.script(
         "faulty",
@@ -115,6 +119,43 @@ fn a_back_end_fails() {
         assert_eq!(outcome.status.code(), Some(status), "{name}: {outcome}");
         assert_eq!(space.text("there"), "as before", "{name}");
         space.is_clean();
+    }
+}
+
+/// What a clang does not find, or finds spoilt, whatever its release says of that and exits with.
+#[test]
+fn a_back_end_that_lacks_something_fails() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        three(&space);
+        for (name, fault) in [
+            ("import", "mv next.o away; real \"$@\"; end=$?; mv away next.o; exit $end"),
+            (
+                "half an import",
+                "cp next.o away; head -c 300 away > next.o; real \"$@\"; end=$?; mv away next.o; exit $end",
+            ),
+            ("shard", "truncate -s 100 $index; real \"$@\""),
+            ("no shard", "rm $index; real \"$@\""),
+            (
+                "module",
+                "cp twice.o away; head -c 300 away > twice.o; real \"$@\"; end=$?; mv away twice.o; exit $end",
+            ),
+            ("empty", ": > \"$out\""),
+            ("half", "real \"$@\"; truncate -s $(($(stat -c %s \"$out\") / 2)) \"$out\""),
+        ] {
+            faulty_of(&space, llvm, fault);
+            space.write("out", "as before");
+            // One after the other: a module may be away for a moment.
+            let outcome = link(&space, "out").env("THINSHIM_JOBS", "1").end();
+            assert!(!outcome.status.success(), "LLVM {llvm}, {name}: {outcome}");
+            one_message(&outcome);
+            assert_eq!(space.text("out"), "as before", "LLVM {llvm}, {name}");
+            space.remove("out");
+            space.is_clean();
+        }
+        faulty_of(&space, llvm, "real \"$@\"");
+        link(&space, "out").ok();
+        assert_eq!(space.real("./out").ok().stdout, "43 3\n");
     }
 }
 
