@@ -2,7 +2,7 @@
 
 use crate::links::{MAIN, NEXT, TWICE, three};
 use crate::oracle::{program, same_link, symbols};
-use crate::space::{TestSpace, llvms};
+use crate::space::{NEWEST, TestSpace, llvms};
 
 const KINDS: [&str; 2] = ["rcs", "rcsT"];
 
@@ -228,4 +228,43 @@ fn a_broken_archive_is_named() {
     space.strict("ld.lld -r main.o gone.a -o out").fails(120, &["next.o"]);
     assert_eq!(space.text("out"), "as before");
     space.is_clean();
+}
+
+/// Inputs that are met twice, that are lazy without an archive, or that give only a part of themselves.
+#[test]
+fn inputs_of_other_kinds() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        three(&space);
+        space.write("native.c", "int next(void) { static int n; return ++n; }\nint left = 1;\n");
+        space.write("unused.c", "int unused(void) { return 7; }\n");
+        for name in ["native", "unused"] {
+            space.real(&format!("clang -O2 -fPIE -c {name}.c")).ok();
+        }
+        space.write("text.txt", "a text\n");
+        space.real("ld.lld -m elf_x86_64 -r -b binary text.txt -o text.o").ok();
+        space.real("llvm-ar rcs liba.a twice.o").ok();
+        space.real("llvm-ar rcs libb.a next.o unused.o").ok();
+        let all = [
+            "main.o liba.a libb.a liba.a",
+            "main.o libb.a liba.a libb.a liba.a",
+            "main.o -L. -la -lb -la",
+            "main.o --whole-archive liba.a --no-whole-archive libb.a liba.a",
+            "main.o --start-lib twice.o native.o unused.o --end-lib",
+            "--start-lib unused.o native.o twice.o --end-lib main.o",
+            "main.o twice.o next.o -b binary text.txt -b elf unused.o",
+            "main.o twice.o next.o --format=binary text.txt --format=default",
+            "main.o twice.o next.o text.o",
+            "main.o twice.o next.o --just-symbols=unused.o",
+            "-R unused.o main.o twice.o next.o",
+        ];
+        // What one release does with all of them, another does with every third.
+        for objects in all.iter().step_by(if llvm == NEWEST { 1 } else { 3 }) {
+            same_link(&space, &program(objects));
+            assert_eq!(space.real("./recorded").ok().stdout, "43 3\n", "LLVM {llvm}: {objects}");
+        }
+        // The bytes of a module, which nobody compiles.
+        same_link(&space, &program("main.o twice.o next.o -b binary twice.o -b elf"));
+        space.is_clean();
+    }
 }

@@ -140,6 +140,63 @@ fn options_about_symbols() {
     }
 }
 
+/// A shared library that calls back into the program, which so exports what nothing in it refers to.
+#[test]
+fn libraries_that_call_back() {
+    const BACK: (&str, &str) =
+        ("back.c", "int state = 3;\nint back(int x) { return x + state; }\n");
+    const USER: (&str, &str) = (
+        "user.c",
+        "int printf(const char *, ...);\nint call(int);\n\
+         int main(void) { return printf(\"%d\\n\", call(4)) < 0; }\n",
+    );
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        space.compile("-fPIC", &[BACK, USER, NEXT]);
+        space.write(
+            "call.c",
+            "extern int state;\nint back(int);\nint call(int x) { state++; return back(x) + 1; }\n",
+        );
+        space.real("clang -O2 -fPIC -shared -fuse-ld=lld call.c -o libcall.so").ok();
+        space.write("list", "{ back; next; };\n");
+        space.write("v.lds", "{ global: back; local: *; };\n");
+        for kind in ["rcs", "rcsT"] {
+            space.real(&format!("llvm-ar {kind} lib{kind}.a back.o")).ok();
+        }
+        let exports = |file: &str| -> Vec<String> {
+            let listed = space.real(&format!("llvm-nm -D {file}")).ok();
+            let mut names: Vec<String> =
+                listed.stdout.lines().filter_map(|line| Some(line.get(17..)?.to_owned())).collect();
+            names.sort();
+            names
+        };
+        for objects in [
+            "user.o back.o libcall.so",
+            "libcall.so user.o back.o",
+            "user.o librcs.a libcall.so",
+            "user.o libcall.so --start-lib back.o --end-lib",
+            "--gc-sections user.o librcsT.a libcall.so",
+            "--export-dynamic user.o next.o back.o libcall.so",
+            "--dynamic-list=list user.o next.o back.o libcall.so",
+            "--export-dynamic-symbol=nex* user.o next.o back.o libcall.so",
+        ] {
+            same_program(&space, &program(&format!("-rpath=. {objects}")));
+            assert_eq!(exports("recorded"), exports("reference"), "LLVM {llvm}: {objects}");
+            assert_eq!(space.real("./recorded").ok().stdout, "9\n", "{objects}");
+        }
+        // Of a library, what the version script says; bound within it or not.
+        for options in
+            ["-Bsymbolic", "-Bsymbolic-functions", "--version-script=v.lds", "--dynamic-list=list"]
+        {
+            let line = format!("ld.lld -shared {options} back.o next.o");
+            space.real(&format!("{line} -o reference")).ok();
+            space.strict(&format!("{line} -o recorded")).ok();
+            assert_eq!(symbols(&space, "recorded"), symbols(&space, "reference"), "{options}");
+            assert_eq!(exports("recorded"), exports("reference"), "LLVM {llvm}: {options}");
+        }
+    }
+}
+
 /// Sections that nobody refers to go, equal ones are folded.
 #[test]
 fn garbage_and_equal_functions() {
