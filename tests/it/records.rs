@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 
 use crate::links::{MAIN, NEXT, TWICE, three};
-use crate::oracle::{program, same_code_with, same_link};
+use crate::oracle::{program, same_code, same_code_with, same_link};
 use crate::space::{NEWEST, TestSpace, bin, llvms};
 
 /// An option that changes nothing here, and is told from the link line's.
@@ -61,6 +61,27 @@ fn recorded_options_give_the_code_of_the_link() {
             }
             space.compile(options, &[MAIN, ("loop.c", LOOP), NEXT]);
             same_code_with(&space, &program("main.o loop.o next.o"), "sections");
+        }
+    }
+}
+
+/// The levels that the link line has, for modules that are to be compiled by it.
+#[test]
+fn levels_of_the_link_line() {
+    // No address of another module's symbol: what is not imported comes from the GOT.
+    const SUM: &str = "int next(void);\nstatic int sum(const int *x, int n) {\n\
+        int s = 0; for (int i = 0; i < n; i++) s += x[i] * x[i]; return s; }\n\
+        int twice(int n) { int x[64]; for (int i = 0; i < 64; i++) x[i] = next() + n;\n\
+        return sum(x, 64); }\n";
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        space.compile("", &[MAIN, ("sum.c", SUM), NEXT]);
+        for levels in ["--lto-O2", "--lto-O3", "--lto-O0 --lto-CGO0", "--lto-O1 --lto-CGO1"] {
+            // Once lld had no option for the second of the two.
+            if levels.contains("CGO") && llvm < 19 {
+                continue;
+            }
+            same_code(&space, &program(&format!("{levels} main.o sum.o next.o")));
         }
     }
 }

@@ -50,6 +50,10 @@ impl LtoOptions {
     pub fn clang_args(&self, kind: Kind, major: u32) -> Vec<OsString> {
         let mut args = Args::default();
         args.one(format!("-O{}", self.opt_level()));
+        if self.opt_level() == 1 {
+            // lld unrolls loops at every level, clang from 2 on.
+            args.one("-funroll-loops");
+        }
         match kind {
             Kind::Shared | Kind::Pie => args.one("-fPIC"),
             Kind::Exec => args.one("-fno-pic"),
