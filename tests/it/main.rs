@@ -23,6 +23,7 @@ mod oracle;
 mod passthrough;
 mod records;
 mod run;
+mod rust;
 mod space;
 mod steps;
 mod symbols;
