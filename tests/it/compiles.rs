@@ -151,6 +151,47 @@ fn odd_outputs() {
     space.is_clean();
 }
 
+/// The directories in which assembly looks for files, in the order in which clang does without LTO.
+#[test]
+fn the_order_of_search_paths() {
+    const MAIN: &str = "int puts(const char *);\nint main(void) { const char *at;\n\
+        __asm__(\".pushsection .rodata\\n7: .incbin \\\"which.txt\\\"\\n.byte 0\\n.popsection\\n\"\n\
+        \"lea 7b(%%rip), %0\" : \"=r\"(at));\nreturn puts(at) < 0; }\n";
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        space.write("main.c", MAIN);
+        space.write("one/which.txt", "one");
+        space.write("two/which.txt", "two");
+        for options in [
+            "-I one -I two",
+            "-Itwo --include-directory=one",
+            "-isystem two -I one",
+            "-isystem two -isystem one",
+            "-isystem two -iquote one",
+            "-iquote two -I one",
+            "-idirafter two -I one",
+            "-idirafter two -isystem one",
+            "-idirafter two -iquote one",
+            "-cxx-isystem two -I one",
+            "-isystem-after two -I one",
+            "-stdlib++-isystem two -isystem one",
+            "-isystem two -Wa,-I,one",
+        ] {
+            let (real, shim) = (
+                space.real(&format!("clang -O2 -fPIE {options} -c main.c -o native.o")),
+                space.shim(&format!("clang -O2 -fPIE -flto=thin {options} -c main.c")),
+            );
+            real.ok();
+            shim.ok();
+            let line = |object: &str, out: &str| format!("ld.lld {} -o {out}", program(object));
+            space.real(&line("native.o", "reference")).ok();
+            space.strict(&line("main.o", "out")).ok();
+            let said = |program: &str| space.real(&format!("./{program}")).ok().stdout;
+            assert_eq!(said("out"), said("reference"), "LLVM {llvm}: {options}");
+        }
+    }
+}
+
 /// Assembly that names files: found from the compile's directory, whatever the link's.
 #[test]
 fn incbin() {

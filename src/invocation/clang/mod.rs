@@ -33,7 +33,7 @@ pub enum Invocation {
 pub struct Compile {
     /// The back-end options, in order.
     pub options: Vec<OsString>,
-    /// Directories given by `-I` and its like, as typed.
+    /// Directories given by `-I` and its like, as typed, in the order in which assembly searches them.
     pub search_paths: Vec<OsString>,
     /// An option that nobody here understands.
     pub doubt: Option<OsString>,
@@ -110,6 +110,7 @@ pub fn parse(args: &[OsString]) -> Invocation {
     let mut link_inputs = false;
     let mut prefixes = Vec::new();
     let mut target: Option<&OsStr> = None;
+    let mut searched: Vec<(u8, &OsStr)> = Vec::new();
     for item in items(args) {
         let Some(row) = item.row else {
             inputs.push((item.value, language.of(item.value)));
@@ -129,7 +130,7 @@ pub fn parse(args: &[OsString]) -> Invocation {
             Fate::Language => language = Language::named(item.value),
             Fate::LinkerChoice if row.name == "--ld-path=" => ld_path = Some(item.value),
             Fate::LinkerChoice => linker = Some(item.value),
-            Fate::SearchPath => compile.search_paths.push(item.value.to_owned()),
+            Fate::SearchPath => searched.push((search_turn(row.name), item.value)),
             Fate::Linker if is_input(row.name) => link_inputs = true,
             Fate::Program if matches!(row.name, "-B" | "--prefix" | "--prefix=") => {
                 prefixes.push(item.value.to_owned());
@@ -175,11 +176,24 @@ pub fn parse(args: &[OsString]) -> Invocation {
         Some(output) => compile.outputs.push(output.into()),
         None => compile.outputs.extend(inputs.iter().map(|&(input, _)| default_output(input))),
     }
+    searched.sort_by_key(|&(turn, _)| turn);
+    compile.search_paths = searched.into_iter().map(|(_, path)| path.to_owned()).collect();
     match back_end_options(args) {
         Ok(options) => compile.options = options,
         Err(Refused(word)) => compile.doubt = Some(word),
     }
     Invocation::Compile(compile)
+}
+
+/// When assembly searches the directory of an option, wherever that stands: clang reads these kinds one
+/// after the other (`ParseHeaderSearchArgs` in `CompilerInvocation.cpp`).
+fn search_turn(option: &str) -> u8 {
+    match option {
+        "-iquote" => 1,
+        "-isystem" => 2,
+        "-stdlib++-isystem" => 3,
+        _ => 0,
+    }
 }
 
 /// What an input is, as far as it decides what becomes of it.
