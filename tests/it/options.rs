@@ -6,7 +6,7 @@ use object::{Object, ObjectSymbol};
 use thinshim::invocation::lld::{Dashes, Fate, Form, ROWS, Row};
 
 use crate::links::three;
-use crate::space::{NEWEST, Outcome, TestSpace, llvms};
+use crate::space::{NEWEST, Outcome, TestSpace, bin, llvms};
 
 /// Where the options stand.
 const BEFORE: &str = "-m elf_x86_64 -dynamic-linker /lib64/ld-linux-x86-64.so.2 \
@@ -228,4 +228,42 @@ fn differs(space: &TestSpace, row: &Row) -> Option<String> {
     // No summary, however long it takes.
     let shim = ended(space, &run.env("MAKEFLAGS", "s").end());
     (real != shim).then(|| format!("{option}:\n  real: {real:?}\n  shim: {shim:?}"))
+}
+
+/// Values that lld refuses, of options that are for in-process back ends alone, too.
+#[test]
+fn values_that_lld_refuses() {
+    for llvm in llvms() {
+        let space = space(llvm);
+        for option in [
+            "--thinlto-jobs=many",
+            "-plugin-opt=jobs=many",
+            "--thinlto-cache-policy=bogus",
+            "--threads=0",
+            "-mllvm -nosuch",
+            "-plugin-opt=-nosuch",
+            "--error-limit=x",
+            "--build-id=0xzz",
+            "--compress-debug-sections=bogus",
+            "--time-trace-granularity=x",
+            "--version-script=nowhere",
+            "--dynamic-list=nowhere",
+            "--symbol-ordering-file=nowhere",
+            "-T nowhere",
+            "-Map=/nowhere/map",
+            "--dependency-file=/nowhere/file",
+            "--unresolved-symbols=bogus",
+            "--pop-state",
+            "-o /nowhere/out",
+        ] {
+            let line = format!("ld.lld -o out {BEFORE} {AFTER} {option}");
+            let (real, shim) = (space.real(&line).end(), space.strict(&line).end());
+            // Once lld called itself by its path.
+            let path = format!("'{}", bin(llvm).join("ld.lld").display());
+            let said = real.stderr.replace(&path, "'ld.lld");
+            assert_eq!((shim.end(), &shim.stderr), (real.end(), &said), "LLVM {llvm}: {option}");
+            assert!(!real.status.success() && !space.exists("out"), "LLVM {llvm}: {option}");
+            space.is_clean();
+        }
+    }
 }

@@ -176,7 +176,16 @@ impl Parser {
             Act::Quoting if value == "posix" => (),
             Act::Quoting => return Err("not the quoting of this system".into()),
             Act::Threads => self.link.threads = Some(value.to_owned()),
-            Act::ThinltoJobs => self.link.thinlto_jobs = Some(value.to_owned()),
+            Act::ThinltoJobs => {
+                // `get_threadpool_strategy` in LLVM's `Threading.cpp`.
+                let known = value.is_empty()
+                    || value == "all"
+                    || value.to_str().is_some_and(|text| text.parse::<u32>().is_ok());
+                if !known {
+                    self.bad.get_or_insert_with(|| "an invalid job count".to_owned());
+                }
+                self.link.thinlto_jobs = Some(value.to_owned());
+            }
             Act::FatLtoObjects(on) => self.link.fat_lto_objects = on,
             Act::LtoKind => {
                 self.lto_full = value == "full";

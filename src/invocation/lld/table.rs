@@ -339,7 +339,7 @@ pub static ROWS: &[Row] = &[
     Row::new("target1-rel", Either, Flag, Keep),
     Row::new("target2", Either, Eq, Keep),
     Row::new("thinlto-cache-dir=", Two, Joined, Drop),
-    Row::new("thinlto-cache-policy", Two, Eq, Drop),
+    Row::new("thinlto-cache-policy", Two, Eq, ThinOnly),
     Row::new("thinlto-distributor-arg", Two, Eq, PassThrough("is distributed already")),
     Row::new("thinlto-distributor=", Two, Joined, PassThrough("is distributed already")),
     Row::new("thinlto-emit-imports-files", Two, Flag, StepAside("writes index files of its own")),
