@@ -1,9 +1,8 @@
 //! Whether a link is distributed, and if not, why: decided before anything is written.
 
 use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -102,8 +101,13 @@ pub fn decide<'a>(
 ) -> Result<Decision<'a>, Failure> {
     let link = match parsed {
         Ok(link) => link,
-        Err((Refusal::StepAside(reason), words)) if any_bitcode(words) => {
-            return Ok(Decision::Fallback(output_of(words), reason.clone()));
+        Err((Refusal::StepAside(reason), words)) => {
+            let link = lld::parse_anyway(words.to_vec());
+            return Ok(if any_thin(&link) {
+                Decision::Fallback(link.output, reason.clone())
+            } else {
+                Decision::PassThrough
+            });
         }
         Err(_) => return Ok(Decision::PassThrough),
     };
@@ -204,22 +208,12 @@ pub fn major_version(clang: &Path) -> u32 {
         .unwrap_or(0)
 }
 
-/// Whether any word names bitcode, or an archive that holds some. Words that are no files answer
-/// for themselves.
-fn any_bitcode(words: &[OsString]) -> bool {
-    words
-        .iter()
-        .filter(|word| !word.as_bytes().starts_with(b"-"))
-        .any(|word| inputs::holds_bitcode(Path::new(word)))
-}
-
-/// The output of a command line that was not understood: what follows the last `-o`.
-fn output_of(words: &[OsString]) -> PathBuf {
-    let mut output = OsStr::new("a.out");
-    for pair in words.windows(2) {
-        if pair[0] == "-o" || pair[0] == "--output" {
-            output = &pair[1];
-        }
+/// Whether a command line that was not understood links a module for ThinLTO, as far as can be seen.
+fn any_thin(link: &Link) -> bool {
+    match inputs::look(link, &WorkDir::members_of(&link.output)) {
+        Ok(inputs) => inputs.modules.iter().any(|module| module.thin),
+        Err(Trouble::StepAside(_)) => true,
+        // lld says it best.
+        Err(Trouble::Unreadable(_)) => false,
     }
-    PathBuf::from(output)
 }

@@ -48,6 +48,35 @@ fn a_tar_file_that_the_environment_asks_for() {
     }
 }
 
+/// What makes a fallback of an option is ThinLTO bitcode, wherever it stands.
+#[test]
+fn bitcode_that_no_word_names() {
+    let space = TestSpace::new();
+    three(&space);
+    for name in ["main", "next"] {
+        space.real(&format!("clang -O2 -fPIE -c {name}.c -o native-{name}.o")).ok();
+    }
+    space.real("clang -O2 -fPIE -flto=full -c next.c -o full.o").ok();
+    space.real("llvm-ar rcs libtwo.a twice.o next.o").ok();
+    space.real("clang -O2 -fPIE -c twice.c -o native.o").ok();
+    let line = |objects: &str| format!("ld.lld {}", program(&format!("--save-temps {objects}")));
+    for objects in
+        ["-L. native-main.o -ltwo", "-L . --start-lib native-main.o --end-lib -l:libtwo.a"]
+    {
+        let line = line(objects);
+        space.strict(&format!("{line} -o no")).fails(120, &["--save-temps", "THINSHIM_STRICT"]);
+        space.shim(&format!("{line} -o out")).env("THINSHIM_REPORT", "report").ok();
+        assert!(space.report()["fallback"].is_string(), "{}", space.report());
+        assert_eq!(space.real("./out").ok().stdout, "43 3\n");
+        space.remove("report");
+    }
+    for objects in ["native-main.o native.o native-next.o", "native-main.o native.o full.o"] {
+        space.strict(&format!("{} -o out", line(objects))).env("THINSHIM_REPORT", "report").ok();
+        assert!(!space.exists("report"), "{objects}");
+        assert_eq!(space.real("./out").ok().stdout, "43 3\n");
+    }
+}
+
 /// A value for each option that takes one.
 fn sample(name: &str) -> &'static str {
     match name {

@@ -17,6 +17,6 @@ mod tests;
 pub use find::find;
 pub use link::{Element, Kind, Link, SideOutput, State};
 pub use lto::LtoOptions;
-pub use parse::{Refusal, parse};
+pub use parse::{Refusal, parse, parse_anyway};
 pub use row::{Act, Dashes, Fate, Form, Row, Side};
 pub use table::ROWS;

@@ -27,6 +27,16 @@ pub enum Refusal {
 /// A [`Refusal`] where the link is not ours, by the strongest reason there is: `--help` last
 /// outweighs an unknown option first.
 pub fn parse(words: Vec<OsString>) -> Result<Link, Refusal> {
+    let (link, refusal) = read(words);
+    refusal.map_or(Ok(link), Err)
+}
+
+/// As [`parse`], whatever is on the command line: for finding out what it links.
+pub fn parse_anyway(words: Vec<OsString>) -> Link {
+    read(words).0
+}
+
+fn read(words: Vec<OsString>) -> (Link, Option<Refusal>) {
     let mut parser = Parser {
         link: Link { items: Vec::with_capacity(words.len()), ..Link::default() },
         ..Parser::default()
@@ -278,7 +288,7 @@ impl Parser {
         self.step_aside.get_or_insert_with(|| format!("{}: {why}", option.display()));
     }
 
-    fn finish(mut self, words: Vec<OsString>) -> Result<Link, Refusal> {
+    fn finish(mut self, words: Vec<OsString>) -> (Link, Option<Refusal>) {
         for option in std::mem::take(&mut self.mllvm) {
             if let Err(why) = self.link.lto.llvm_option(&option) {
                 self.step_aside("-mllvm".as_ref(), &why);
@@ -299,15 +309,11 @@ impl Parser {
         if self.lto_full {
             self.step_aside("--lto=full".as_ref(), "no ThinLTO");
         }
-        if let Some(why) = self.pass_through {
-            return Err(Refusal::PassThrough(why));
-        }
-        if let Some(why) = self.bad {
-            return Err(Refusal::Bad(why));
-        }
-        if let Some(why) = self.step_aside {
-            return Err(Refusal::StepAside(why));
-        }
+        let refusal = self
+            .pass_through
+            .map(Refusal::PassThrough)
+            .or(self.bad.map(Refusal::Bad))
+            .or(self.step_aside.map(Refusal::StepAside));
         let mut link = self.link;
         link.words = words;
         link.kind = match (self.relocatable, self.shared, self.pie) {
@@ -328,7 +334,7 @@ impl Parser {
                 }
             }
         }
-        Ok(link)
+        (link, refusal)
     }
 }
 
