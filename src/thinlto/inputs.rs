@@ -387,7 +387,8 @@ impl<'a> Looking<'a, '_> {
     fn chosen_by_name(&self) -> Option<String> {
         let modules = self.inputs.modules.iter().map(|module| &module.path);
         self.patterns.iter().find_map(|(pattern, script)| {
-            let mut names = modules.clone().chain(&self.flattened);
+            // Members first: as a module, one has a name that the user has never seen.
+            let mut names = self.flattened.iter().chain(modules.clone());
             let chosen = names.find(|name| {
                 names_for_scripts(name, self.link.output.as_os_str())
                     .any(|name| pattern.matches(&name))

@@ -138,6 +138,7 @@ fn scripts_that_choose_by_files() {
             let report = space.report();
             let fallback = report["fallback"].as_str();
             assert_eq!(fallback.is_some_and(|why| why.contains("by-file.lds")), named, "{report}");
+            assert!(!fallback.is_some_and(|why| why.contains(".thinshim")), "{report}");
             let chosen_first = |file: &str| {
                 let table = space.real(&format!("llvm-nm --format=sysv {file}")).ok().stdout;
                 let first = table.lines().filter(|line| line.ends_with("|.first"));
