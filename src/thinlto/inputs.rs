@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use super::module::{self, Module, Sort};
 use super::namesake::{Member, Namesake, Source};
-use super::script::{self, FilePattern};
+use super::script;
 use crate::invocation::lld::{Act, Element, Link, State};
 use crate::object::archive::{self, Place};
 use crate::object::elf;
@@ -159,7 +159,7 @@ pub fn look<'a>(link: &'a Link, members: &Path) -> Result<Inputs<'a>, Trouble> {
         inputs: Inputs::default(),
         archives: 0,
         doubt: None,
-        patterns: Vec::new(),
+        scripts: Vec::new(),
         flattened: Vec::new(),
     };
     for element in link.elements() {
@@ -198,8 +198,8 @@ struct Looking<'a, 'm> {
     archives: usize,
     /// What matters only where there is bitcode.
     doubt: Option<String>,
-    /// The files by which scripts choose sections, and the scripts.
-    patterns: Vec<(FilePattern, PathBuf)>,
+    /// The scripts, read: by which files they choose sections matters only where there is bitcode.
+    scripts: Vec<(PathBuf, Vec<u8>)>,
     /// The members that get other names, as scripts know them: `archive:member`.
     flattened: Vec<OsString>,
 }
@@ -386,7 +386,10 @@ impl<'a> Looking<'a, '_> {
     /// member stays one of its archive.
     fn chosen_by_name(&self) -> Option<String> {
         let modules = self.inputs.modules.iter().map(|module| &module.path);
-        self.patterns.iter().find_map(|(pattern, script)| {
+        let mut patterns = self.scripts.iter().flat_map(|(script, text)| {
+            script::file_patterns(text).into_iter().map(move |pattern| (pattern, script))
+        });
+        patterns.find_map(|(pattern, script)| {
             // Members first: as a module, one has a name that the user has never seen.
             let mut names = self.flattened.iter().chain(modules.clone());
             let chosen = names.find(|name| {
@@ -404,8 +407,7 @@ impl<'a> Looking<'a, '_> {
 
     /// A script that brings in bitcode is more than the steps can take apart.
     fn script(&mut self, path: &Path, text: &[u8]) -> Result<(), Trouble> {
-        let chosen = script::file_patterns(text).into_iter();
-        self.patterns.extend(chosen.map(|pattern| (pattern, path.to_owned())));
+        self.scripts.push((path.to_owned(), text.to_owned()));
         let Some(names) = script::inputs(text) else {
             let doubt = format!("the linker script {} includes another", path.display());
             self.doubt.get_or_insert(doubt);
@@ -486,7 +488,7 @@ fn unreadable(path: &OsString, error: &io::Error) -> Trouble {
 }
 
 /// Whether the file is bitcode, or an archive that holds some.
-pub fn holds_bitcode(path: &Path) -> bool {
+fn holds_bitcode(path: &Path) -> bool {
     let Ok(sort) = module::look(&path.as_os_str().to_owned()) else { return false };
     match sort {
         Sort::Bitcode(_) => true,
