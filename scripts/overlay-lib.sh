@@ -13,10 +13,15 @@ own_mounts() {
 # away. Sets `kernel_tree`.
 overlay() {
   kernel_source "$1"
+  overlay_tree "$kernel_tree" "$2"
+}
+
+# overlay_tree TREE DIRECTORY: the same for a tree that is there.
+overlay_tree() {
   rm -rf "$2/upper" "$2/layer"
   mkdir -p "$2/upper" "$2/layer"
-  mount -t overlay -o "lowerdir=$kernel_tree,upperdir=$2/upper,workdir=$2/layer" thinshim "$kernel_tree"
-  overlaid=$kernel_tree
+  mount -t overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/layer" thinshim "$1"
+  overlaid=$1
 }
 
 overlay_off() {
