@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -23,6 +24,7 @@ use crate::sys::{child, commit, step};
 use crate::thinlto::back_end::{self, BackEnd};
 use crate::thinlto::module::{self, Sort};
 use crate::tool;
+use crate::warm::call::Caller;
 
 /// Does what `call` asks for. `None`: clang alone should, with all that it says of its input.
 ///
@@ -101,8 +103,7 @@ pub fn compile(
         let signals = Signals::hold().map_err(own)?;
         let mut command = Command::new(clang);
         command.args(args);
-        let ended =
-            step::run_within(&mut command, &signals, settings.back_end_limit).map_err(own)?;
+        let ended = run_it(&mut command, &signals, settings).map_err(own)?;
         drop(signals);
         say(&ended.said);
         if let Some(signal) = ended.interrupted {
@@ -140,6 +141,25 @@ pub fn compile(
         .append()
         .map_err(|error| fail(&format!("cannot write THINSHIM_REPORT's file: {error}")))?;
     Ok(None)
+}
+
+/// Runs a back end, in the run's warm compiler where there is one.
+fn run_it(
+    command: &mut Command,
+    signals: &Signals,
+    settings: &Settings,
+) -> io::Result<step::Ended> {
+    let caller = if settings.back_end_limit.is_none() { Caller::new(signals) } else { None };
+    if let Some(caller) = caller {
+        let said = step::capture_file()?;
+        let (stdin, stdout) = (io::stdin(), io::stdout());
+        let streams = [stdin.as_fd(), stdout.as_fd(), said.as_fd()];
+        match caller.spawn(command, command.get_program(), streams) {
+            Ok(process) => return step::attend(&process, said, signals, None),
+            Err(error) => log::debug!("not in the run's warm compiler: {error}"),
+        }
+    }
+    step::run_within(command, signals, settings.back_end_limit)
 }
 
 fn open(job: &BackEnd, clang: &Path, settings: &Settings, report: &mut Report) -> Option<Desk> {

@@ -27,7 +27,6 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -258,16 +257,15 @@ impl<'a> Distribution<'a> {
     fn run_linker(&self, args: &[OsString]) -> Result<step::Ended, Failure> {
         log::debug!("{} {args:?}", self.linker.display());
         let mut command = Command::new(self.linker);
-        // lld tells its flavour by its name, and a symlink's target may have another.
-        command.arg0("ld.lld").args(args);
+        command.args(args);
         let fail = |error| self.fail(&format!("cannot run {}", self.linker.display()), &error);
         let heard = self.prepared.link.is_talkative().then(step::capture_file).transpose();
         let heard = heard.map_err(fail)?;
-        if let Some(file) = &heard {
-            command.stdout(file.try_clone().map_err(fail)?);
-        }
-        let ended =
-            linker::hear(&mut command, &self.prepared.link.output, self.signals).map_err(fail)?;
+        // lld tells its flavour by its name, and a symlink's target may have another.
+        let name = OsStr::new("ld.lld");
+        let output = &self.prepared.link.output;
+        let ended = linker::hear(&mut command, name, heard.as_ref(), output, self.signals);
+        let ended = ended.map_err(fail)?;
         if let Some(file) = heard {
             let text = names::of_modules(&step::captured(file).map_err(fail)?, &self.modules());
             // Nobody may be there to read it, which is no reason to end otherwise.

@@ -32,7 +32,7 @@ pub fn run(call: &Tool) -> Result<ExitCode, Failure> {
     let words = decision::expand(&call.args)?;
     let parsed = decision::parse(words);
     match decision::decide(&linker, parsed.as_ref(), &settings)? {
-        Decision::PassThrough => Err(linker::become_it(call, &linker)),
+        Decision::PassThrough => linker::become_it(call, &linker),
         Decision::Small(link, inputs) => small(call, &linker, link, &inputs, &settings),
         Decision::Fallback(output, reason) => {
             leave_in_process(call, &linker, output, reason, &settings)
@@ -59,7 +59,7 @@ fn small(
     let cached = cached_link(settings, Tools { linker, clang: None }, &action);
     let Ok(mut cached) = cached.map_err(|reason| told.link_not_cached = reason) else {
         report(&told)?;
-        return Err(linker::become_single(call, linker));
+        return linker::become_single(call, linker);
     };
     if let Some(said) = cached.fetch() {
         return from_cache(told, &said);
@@ -70,7 +70,7 @@ fn small(
     }
     if !cached.is_writable() {
         report(&told)?;
-        return Err(linker::become_single(call, linker));
+        return linker::become_single(call, linker);
     }
     let ended = linker::run_single(call, linker, &link.output)?;
     back_end_call::say(&ended.said);

@@ -1,18 +1,25 @@
 //! The real linker as a process. Its threads are jobs too.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, ExitStatus};
 use std::time::{Duration, SystemTime};
 
 use crate::Failure;
 use crate::dispatch::Tool;
+use crate::invocation::response;
 use crate::jobserver::Pool;
+use crate::site::Site;
 use crate::sys::signals::Signals;
 use crate::sys::{child, step};
+use crate::warm::ask::Part;
+use crate::warm::call::{self, Caller};
 
 /// lld starts no more by itself (`lld/ELF/Driver.cpp`, `threads`).
 const THREADS_MAX: usize = 16;
@@ -29,14 +36,46 @@ pub fn threads(pool: &mut Pool) -> usize {
     1 + pool.gather(cpus.min(THREADS_MAX) - 1, TOKENS_WAIT)
 }
 
-/// Becomes the real linker with the same argument bytes; returns only where that fails.
-pub fn become_it(call: &Tool, linker: &Path) -> Failure {
-    failure(linker, &command(call, linker, &[]).exec())
+/// Becomes the real linker with the same argument bytes, or has it done by the run above.
+///
+/// # Errors
+/// Where the linker cannot be run.
+pub fn become_it(call: &Tool, linker: &Path) -> Result<ExitCode, Failure> {
+    become_with(call, linker, &[])
 }
 
-/// Becomes the real linker, on the implicit token; returns only where that fails.
-pub fn become_single(call: &Tool, linker: &Path) -> Failure {
-    failure(linker, &command(call, linker, &[threads_option(1)]).exec())
+/// The same on the implicit token.
+///
+/// # Errors
+/// Where the linker cannot be run.
+pub fn become_single(call: &Tool, linker: &Path) -> Result<ExitCode, Failure> {
+    become_with(call, linker, &[threads_option(1)])
+}
+
+fn become_with(call: &Tool, linker: &Path, defaults: &[OsString]) -> Result<ExitCode, Failure> {
+    let args = with_defaults(call, defaults);
+    if let Some(status) = run_by_site(call, linker, &args) {
+        return Ok(child::end_as(status));
+    }
+    Err(failure(linker, &command(call, linker, defaults).exec()))
+}
+
+/// Has the run above do it, if there is one.
+fn run_by_site(call: &Tool, linker: &Path, args: &[OsString]) -> Option<ExitStatus> {
+    let site = Site::current()?;
+    site.token()?;
+    // A launcher starts linkers itself.
+    if call.command.len() != 1 {
+        return None;
+    }
+    let expanded = if response::mentioned_in(args) {
+        Cow::Owned(response::expand(args).ok()?)
+    } else {
+        Cow::Borrowed(args)
+    };
+    let argv0 = call.program();
+    let call = call::Call { part: Part::Step, program: linker, argv0, args, expanded: &expanded };
+    call::run(&site, &call)
 }
 
 /// As [`become_single`], for who wants to hear how it ended.
@@ -45,22 +84,54 @@ pub fn become_single(call: &Tool, linker: &Path) -> Failure {
 /// Where the linker cannot be run.
 pub fn run_single(call: &Tool, linker: &Path, output: &Path) -> Result<step::Ended, Failure> {
     let signals = Signals::hold().map_err(|error| failure(linker, &error))?;
-    hear(&mut command(call, linker, &[threads_option(1)]), output, &signals)
+    let mut command = command(call, linker, &[threads_option(1)]);
+    hear(&mut command, call.program(), None, output, &signals)
         .map_err(|error| failure(linker, &error))
 }
 
-/// Runs a linker to its end and captures what it says on stderr. What one that was killed leaves
-/// beside its output goes, too.
+/// Runs a linker called `argv0` to its end and captures what it says on stderr; on stdout, `stdout`
+/// hears it, or this process's does. What one that was killed leaves beside its output goes, too.
 ///
 /// # Errors
 /// Where the linker cannot be run.
-pub fn hear(command: &mut Command, output: &Path, signals: &Signals) -> io::Result<step::Ended> {
+pub fn hear(
+    command: &mut Command,
+    argv0: &OsStr,
+    stdout: Option<&File>,
+    output: &Path,
+    signals: &Signals,
+) -> io::Result<step::Ended> {
     let since = SystemTime::now() - TICK;
-    let ended = step::run(command, signals)?;
+    let ended = if let Some(ended) = hear_by_site(command, argv0, stdout, signals) {
+        ended?
+    } else {
+        if let Some(file) = stdout {
+            command.stdout(file.try_clone()?);
+        }
+        step::run(command.arg0(argv0), signals)?
+    };
     if ended.status.signal().is_some() {
         sweep(output, since);
     }
     Ok(ended)
+}
+
+/// Has the run above do it, if there is one.
+fn hear_by_site(
+    command: &Command,
+    argv0: &OsStr,
+    stdout: Option<&File>,
+    signals: &Signals,
+) -> Option<io::Result<step::Ended>> {
+    let caller = Caller::new(signals)?;
+    let said = step::capture_file().ok()?;
+    let (own_stdin, own_stdout) = (io::stdin(), io::stdout());
+    let stdout: BorrowedFd<'_> = stdout.map_or(own_stdout.as_fd(), File::as_fd);
+    let process = caller
+        .spawn(command, argv0, [own_stdin.as_fd(), stdout, said.as_fd()])
+        .inspect_err(|error| log::debug!("not in the run's warm linker: {error}"))
+        .ok()?;
+    Some(step::attend(&process, said, signals, None))
 }
 
 /// Removes the files that lld has begun to write `output` to since then. It removes them itself
@@ -93,7 +164,7 @@ pub fn run(call: &Tool, linker: &Path, mut pool: Pool) -> Result<ExitCode, Failu
     let threads = threads(&mut pool);
     if threads == 1 {
         drop(pool);
-        return Err(become_single(call, linker));
+        return become_single(call, linker);
     }
     let signals = Signals::hold().map_err(|error| failure(linker, &error))?;
     let mut command = command(call, linker, &[threads_option(threads)]);
@@ -114,12 +185,17 @@ fn threads_option(threads: usize) -> OsString {
 }
 
 fn command(call: &Tool, linker: &Path, defaults: &[OsString]) -> Command {
+    let mut command = Command::new(linker);
+    command.arg0(call.program()).args(with_defaults(call, defaults));
+    command
+}
+
+/// The linker's arguments, with defaults in front.
+fn with_defaults(call: &Tool, defaults: &[OsString]) -> Vec<OsString> {
     // `-flavor` is one only as the very first word.
     let flavor = if call.args.first().is_some_and(|word| word == "-flavor") { 2 } else { 0 };
     let (first, rest) = call.args.split_at(flavor.min(call.args.len()));
-    let mut command = Command::new(linker);
-    command.arg0(call.program()).args(first).args(defaults).args(rest);
-    command
+    [first, defaults, rest].concat()
 }
 
 fn failure(linker: &Path, error: &io::Error) -> Failure {

@@ -1,6 +1,6 @@
 //! The event loop: back ends as children, as many at once as there are tokens.
 //!
-//! One thread owns all state. It waits for a child to end, a token to come, the cache's answer, or
+//! One thread owns all state. It waits for a job to end, a token to come, the cache's answer, or
 //! a signal. A job that the cache has takes no token.
 
 use std::collections::VecDeque;
@@ -177,7 +177,7 @@ impl Scheduler<'_, '_> {
         jobserver::scrub(&mut command);
         // What it leaves lies in the work directory.
         let process = self.compiler.spawn(command, &said, self.with.limit.is_some())?;
-        log::debug!("back end of {} is {}", self.jobs[job].module.display(), process.id());
+        log::debug!("back end of {} is {process}", self.jobs[job].module.display());
         self.tick(None);
         let deadline = Deadline::of(self.with.limit);
         self.running.push(Running { job, process, said, since: Instant::now(), deadline });
@@ -196,7 +196,8 @@ impl Scheduler<'_, '_> {
         let (signalled, pooled) = {
             let mut fds = vec![PollFd::new(self.with.signals.fd(), PollFlags::POLLIN)];
             let cache = self.with.cache.filter(|_| !self.asked.is_empty()).map(Cache::event_fd);
-            let more = pool.event_fd().into_iter().chain(cache);
+            let told = self.running.iter().filter_map(|running| running.process.fd());
+            let more = pool.event_fd().into_iter().chain(cache).chain(told);
             fds.extend(more.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
             match poll(&mut fds, timeout) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}

@@ -330,7 +330,7 @@ pub fn native_link(from: &Files<'_>, link: Vec<OsString>) -> Result<ExitCode, Fa
     let in_process =
         |output, reason| driver::leave_in_process(&call, &linker, output, reason, &settings);
     match decision::decide(&linker, parsed.as_ref(), &settings)? {
-        Decision::PassThrough => Err(linker::become_it(&call, &linker)),
+        Decision::PassThrough => linker::become_it(&call, &linker),
         Decision::Small(link, _) => Err(no_small(&link.output)),
         Decision::Fallback(output, reason) => in_process(output, reason),
         Decision::Distribute(prepared) if list == IN_PROCESS => {

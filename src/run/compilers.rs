@@ -1,5 +1,5 @@
-//! The warm compilers of a run: one for each clang that is asked for, for the front ends of the
-//! whole build.
+//! The warm compilers of a run: one for each clang and each lld that is asked for, for all of the
+//! build.
 //!
 //! Whoever asks is served only where its job would be the same as its own `exec`: nothing of what
 //! a fork cannot be given may differ ([`Circumstances`]), and the compiler's files must be those
@@ -29,7 +29,7 @@ use crate::sys::child::Process;
 use crate::sys::deadline::Deadline;
 use crate::sys::fd;
 use crate::sys::step::Beside;
-use crate::warm::ask::{self, Request};
+use crate::warm::ask::{self, Part, Request};
 use crate::warm::loaded::Loaded;
 use crate::warm::wire::HELLO;
 use crate::warm::{Circumstances, Jobs, START_MAX, Server};
@@ -66,7 +66,7 @@ struct Compiler {
     /// Jobs for when it has loaded.
     waiting: VecDeque<Asked>,
     /// Whoever waits for jobs whose numbers it has not told yet, in order.
-    sent: VecDeque<OwnedFd>,
+    sent: VecDeque<(Part, OwnedFd)>,
 }
 
 #[derive(Debug)]
@@ -138,7 +138,10 @@ impl Compilers {
 
     fn take(&mut self, client: OwnedFd, length: usize, fds: Vec<OwnedFd>) {
         let Some(message) = self.buffer[..length].strip_prefix(&self.token) else { return };
-        let asked = Request::from_bytes(message)
+        let request = Request::from_bytes(message);
+        // Only a front end says that it runs on its own.
+        let part = request.as_ref().map_or(Part::FrontEnd, |request| request.part);
+        let asked = request
             .filter(|request| request.common == self.common && fds.len() == ask::FDS)
             .map(|request| Asked { client, request, fds });
         let refused = match asked {
@@ -146,7 +149,7 @@ impl Compilers {
             None => Err(()),
         };
         if refused.is_err() {
-            self.front_ends.plain += 1;
+            self.front_ends.plain += front_ends([part]);
         }
     }
 
@@ -174,8 +177,9 @@ impl Compilers {
             (None, _) => return Err(()),
             (Some(_), None) => compiler.waiting.push_back(asked),
             (Some(_), Some(_)) => {
+                let part = asked.request.part;
                 if compiler.send(asked).is_err() {
-                    self.front_ends.plain += 1 + compiler.end();
+                    self.front_ends.plain += front_ends([part]) + compiler.end();
                 }
             }
         }
@@ -191,13 +195,13 @@ impl Compilers {
                     Ok(None) if !late => break,
                     Ok(Some(HELLO)) if compiler.loaded.is_none() => compiler.begin(),
                     Ok(Some(number)) if compiler.loaded.is_some() => {
-                        let Some(client) = compiler.sent.pop_front() else { break };
+                        let Some((part, client)) = compiler.sent.pop_front() else { break };
                         if number > 0 {
                             let process = Process::from(Pid::from_raw(number));
                             self.jobs.push(Job { client: Some(client), process });
-                            self.front_ends.warm += 1;
+                            self.front_ends.warm += front_ends([part]);
                         } else {
-                            self.front_ends.plain += 1;
+                            self.front_ends.plain += front_ends([part]);
                         }
                         Ok(())
                     }
@@ -290,19 +294,16 @@ impl Compiler {
         let mut numbers: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
         numbers.push(client.as_raw_fd());
         server.send(request.header, &request.strings, &numbers)?;
-        self.sent.push_back(client);
+        self.sent.push_back((request.part, client));
         Ok(())
     }
 
-    /// Ends it, but not its jobs; how many will now not be done.
+    /// Ends it, but not its jobs; how many front ends will now not be done.
     fn end(&mut self) -> u64 {
         self.server = None;
         self.deadline = Deadline::of(None);
-        let count = self.waiting.len() + self.sent.len();
-        self.waiting.clear();
-        self.sent.clear();
-        // Each is a process.
-        count as u64
+        let waiting = self.waiting.drain(..).map(|asked| asked.request.part);
+        front_ends(waiting.chain(self.sent.drain(..).map(|(part, _)| part)))
     }
 }
 
@@ -335,6 +336,11 @@ impl Beside for Compilers {
     fn end(&mut self) {
         self.jobs.iter().for_each(|job| job.process.signal(Signal::SIGKILL));
     }
+}
+
+/// How many of them are front ends.
+fn front_ends(parts: impl IntoIterator<Item = Part>) -> u64 {
+    parts.into_iter().filter(|&part| part == Part::FrontEnd).map(|_| 1).sum()
 }
 
 /// Whether the other side of a connection is this user's.

@@ -1,7 +1,9 @@
 //! Children: replaced by, waited for, never left behind.
 #![expect(unsafe_code, reason = "prctl in the child, between fork and exec")]
 
+use std::fmt;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitCode, ExitStatus};
 
@@ -9,12 +11,21 @@ use nix::sys::signal::{self, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-/// A child, however it was started, that is not yet waited for.
+use super::told::Told;
+
+/// A process that is not yet waited for, however it was started.
 #[derive(Debug)]
-pub struct Process {
-    pid: Pid,
-    /// Signals go to what it has started, too.
-    group: bool,
+pub struct Process(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Child {
+        pid: Pid,
+        /// Signals go to what it has started, too.
+        group: bool,
+    },
+    /// Another process's child.
+    Told(Told),
 }
 
 impl From<&Child> for Process {
@@ -25,31 +36,54 @@ impl From<&Child> for Process {
 
 impl From<Pid> for Process {
     fn from(pid: Pid) -> Process {
-        Process { pid, group: false }
+        Process(Kind::Child { pid, group: false })
+    }
+}
+
+impl From<Told> for Process {
+    fn from(told: Told) -> Process {
+        Process(Kind::Told(told))
+    }
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Child { pid, .. } => write!(to, "{pid}"),
+            Kind::Told(_) => write!(to, "a job of the run above"),
+        }
     }
 }
 
 impl Process {
-    /// Its number.
-    pub fn id(&self) -> Pid {
-        self.pid
-    }
-
-    /// That of a group, whose leader it is or becomes now.
+    /// That of a group, whose leader it is or becomes now; only of a child.
     #[must_use]
     pub fn leads_group(mut self) -> Process {
-        // A child that has called exec is out of reach, but then it was started as a leader.
-        let _ = nix::unistd::setpgid(self.pid, self.pid);
-        self.group = nix::unistd::getpgid(Some(self.pid)) == Ok(self.pid);
+        if let Kind::Child { pid, group } = &mut self.0 {
+            // A child that has called exec is out of reach, but then it was started as a leader.
+            let _ = nix::unistd::setpgid(*pid, *pid);
+            *group = nix::unistd::getpgid(Some(*pid)) == Ok(*pid);
+        }
         self
     }
 
-    /// How it ended, if it has.
+    /// Readable when it may have ended. `None`: then comes a `SIGCHLD`.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.0 {
+            Kind::Child { .. } => None,
+            Kind::Told(told) => Some(told.as_fd()),
+        }
+    }
+
+    /// How it ended, if it has. Not to be asked again after that.
     ///
     /// # Errors
     /// The operating system's: it is no child of this process.
     pub fn try_wait(&self) -> io::Result<Option<ExitStatus>> {
-        self.wait_with(WaitPidFlag::WNOHANG)
+        match &self.0 {
+            Kind::Child { pid, .. } => wait_for(*pid, WaitPidFlag::WNOHANG),
+            Kind::Told(told) => Ok(told.end()),
+        }
     }
 
     /// Waits for its end.
@@ -57,27 +91,37 @@ impl Process {
     /// # Errors
     /// The operating system's: it is no child of this process.
     pub fn wait(&self) -> io::Result<()> {
-        while self.wait_with(WaitPidFlag::empty())?.is_none() {}
+        match &self.0 {
+            Kind::Child { pid, .. } => while wait_for(*pid, WaitPidFlag::empty())?.is_none() {},
+            Kind::Told(told) => {
+                told.word();
+            }
+        }
         Ok(())
     }
 
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
-        let group = Pid::from_raw(-self.pid.as_raw());
-        let _ = kill(if self.group { group } else { self.pid }, signal);
-    }
-
-    fn wait_with(&self, flags: WaitPidFlag) -> io::Result<Option<ExitStatus>> {
-        // As wait(2) puts it together.
-        Ok(match waitpid(self.pid, Some(flags)) {
-            Ok(WaitStatus::Exited(_, code)) => Some(ExitStatus::from_raw((code & 0xff) << 8)),
-            Ok(WaitStatus::Signaled(_, signal, core)) => {
-                Some(ExitStatus::from_raw(signal as i32 | if core { 0x80 } else { 0 }))
+        match &self.0 {
+            Kind::Child { pid, group } => {
+                let group_id = Pid::from_raw(-pid.as_raw());
+                let _ = kill(if *group { group_id } else { *pid }, signal);
             }
-            Ok(_) | Err(nix::errno::Errno::EINTR) => None,
-            Err(error) => return Err(error.into()),
-        })
+            Kind::Told(told) => told.signal(signal),
+        }
     }
+}
+
+fn wait_for(pid: Pid, flags: WaitPidFlag) -> io::Result<Option<ExitStatus>> {
+    // As wait(2) puts it together.
+    Ok(match waitpid(pid, Some(flags)) {
+        Ok(WaitStatus::Exited(_, code)) => Some(ExitStatus::from_raw((code & 0xff) << 8)),
+        Ok(WaitStatus::Signaled(_, signal, core)) => {
+            Some(ExitStatus::from_raw(signal as i32 | if core { 0x80 } else { 0 }))
+        }
+        Ok(_) | Err(nix::errno::Errno::EINTR) => None,
+        Err(error) => return Err(error.into()),
+    })
 }
 
 /// Makes a child die with `signal` when this process does, however this one ends.

@@ -11,3 +11,4 @@ pub mod heap;
 pub mod memory;
 pub mod signals;
 pub mod step;
+pub mod told;

@@ -94,7 +94,21 @@ pub fn run_within(
 ) -> io::Result<Ended> {
     let said = capture_file()?;
     command.stderr(said.try_clone()?);
-    let Passed { status, interrupted, late } = pass_within(command, signals, limit, None)?;
+    let process = start(command, signals, limit.is_some())?;
+    attend(&process, said, signals, limit)
+}
+
+/// Waits for the end of a process whose words on stderr go to `said`.
+///
+/// # Errors
+/// Where it cannot be waited for.
+pub fn attend(
+    process: &Process,
+    said: File,
+    signals: &Signals,
+    limit: Option<Duration>,
+) -> io::Result<Ended> {
+    let Passed { status, interrupted, late } = wait(process, signals, limit, None)?;
     Ok(Ended { status, said: captured(said)?, interrupted, late })
 }
 
@@ -103,7 +117,7 @@ pub fn run_within(
 /// # Errors
 /// Where it cannot be started or waited for.
 pub fn pass(command: &mut Command, signals: &Signals) -> io::Result<Passed> {
-    pass_within(command, signals, None, None)
+    pass_beside(command, signals, None)
 }
 
 /// As [`pass`], with something else in the same loop.
@@ -115,32 +129,32 @@ pub fn pass_beside(
     signals: &Signals,
     beside: Option<&mut dyn Beside>,
 ) -> io::Result<Passed> {
-    pass_within(command, signals, None, beside)
+    wait(&start(command, signals, false)?, signals, None, beside)
 }
 
-fn pass_within(
-    command: &mut Command,
-    signals: &Signals,
-    limit: Option<Duration>,
-    mut beside: Option<&mut dyn Beside>,
-) -> io::Result<Passed> {
-    if limit.is_some() {
+fn start(command: &mut Command, signals: &Signals, group: bool) -> io::Result<Process> {
+    if group {
         command.process_group(0);
     }
     child::dies_with_parent(command, Signal::SIGTERM);
     child::with_signal_mask(command, signals.mask_before());
-    let mut running = command.spawn()?;
-    let mut process = Process::from(&running);
-    if limit.is_some() {
-        process = process.leads_group();
-    }
+    let process = Process::from(&command.spawn()?);
+    Ok(if group { process.leads_group() } else { process })
+}
+
+fn wait(
+    process: &Process,
+    signals: &Signals,
+    limit: Option<Duration>,
+    mut beside: Option<&mut dyn Beside>,
+) -> io::Result<Passed> {
     let mut deadline = Deadline::of(limit);
     let mut interrupted = None;
     // Its number is another's after that.
     let mut ended = None;
     loop {
         if ended.is_none() {
-            ended = running.try_wait()?;
+            ended = process.try_wait()?;
         }
         if let Some(status) = ended
             && beside.as_ref().is_none_or(|beside| !beside.is_busy())
@@ -152,6 +166,8 @@ fn pass_within(
             process.signal(signal);
         }
         let mut fds = vec![PollFd::new(signals.fd(), PollFlags::POLLIN)];
+        let told = process.fd().filter(|_| ended.is_none());
+        fds.extend(told.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(beside.iter().flat_map(|beside| beside.fds()));
         let others = beside.iter().flat_map(|beside| beside.deadlines());
         match poll(&mut fds, Deadline::first(others.chain([&deadline]))) {
@@ -168,8 +184,9 @@ fn pass_within(
                 if let Some(beside) = &mut beside {
                     beside.end();
                 }
-            } else if !arrived.by_kernel || limit.is_some() {
-                // A terminal has told its whole foreground group, the child included.
+            } else if !arrived.by_kernel || limit.is_some() || process.fd().is_some() {
+                // A terminal has told its whole foreground group, the child included; another's
+                // child may not have been in that group yet.
                 process.signal(arrived.signal);
             }
         }

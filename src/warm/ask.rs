@@ -7,18 +7,17 @@
 
 use std::ffi::OsStr;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send,
-    sendmsg, socket,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
 };
 
-use super::wire::{Header, STREAMS};
+use super::wire::{HELLO, Header, STREAMS};
 use crate::site::TOKEN;
+use crate::sys::told::Told;
 
 /// Descriptors of a request: the standard streams and the working directory.
 pub const FDS: usize = STREAMS + 1;
@@ -26,10 +25,31 @@ pub const FDS: usize = STREAMS + 1;
 /// Longest request, in bytes. A socket's buffer is smaller by default.
 pub const REQUEST_MAX: usize = 1 << 20;
 
+/// What a job is to the build: the run tells how many of its front ends were served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A front end.
+    FrontEnd,
+    /// A back end, or a linker.
+    Step,
+}
+
+impl Part {
+    fn word(self) -> u32 {
+        self as u32
+    }
+
+    fn of_word(word: u32) -> Option<Part> {
+        [Part::FrontEnd, Part::Step].into_iter().find(|part| part.word() == word)
+    }
+}
+
 /// A request, less its descriptors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The compiler.
+    /// What it is for.
+    pub part: Part,
+    /// The compiler, or the linker.
     pub program: PathBuf,
     /// [`super::Circumstances::common`] of whoever asks.
     pub common: Vec<u8>,
@@ -40,25 +60,32 @@ pub struct Request {
 }
 
 impl Request {
-    /// As it is sent after the token: the header, the lengths of the next two, and all three.
-    fn parts(&self) -> Option<([u8; 8], [&[u8]; 3])> {
+    /// As it is sent after the token: the header; its part and the lengths of the next two; and all
+    /// three.
+    fn parts(&self) -> Option<([u8; 12], [&[u8]; 3])> {
         let program = self.program.as_os_str().as_bytes();
-        let mut lengths = [0; 8];
-        lengths[..4].copy_from_slice(&u32::try_from(program.len()).ok()?.to_ne_bytes());
-        lengths[4..].copy_from_slice(&u32::try_from(self.common.len()).ok()?.to_ne_bytes());
-        Some((lengths, [program, &self.common, &self.strings]))
+        let mut words = [0; 12];
+        let length = |bytes: &[u8]| u32::try_from(bytes.len()).ok();
+        let values = [self.part.word(), length(program)?, length(&self.common)?];
+        for (place, value) in words.chunks_exact_mut(4).zip(values) {
+            place.copy_from_slice(&value.to_ne_bytes());
+        }
+        Some((words, [program, &self.common, &self.strings]))
     }
 
     /// Reads a message, less its token; `None` where it is none.
     pub fn from_bytes(bytes: &[u8]) -> Option<Request> {
         let (header, bytes) = bytes.split_first_chunk::<{ Header::SIZE }>()?;
         let header = Header::from_bytes(*header);
+        let (part, bytes) = bytes.split_first_chunk::<4>()?;
+        let part = Part::of_word(u32::from_ne_bytes(*part))?;
         let length = |bytes: &[u8; 4]| u32::from_ne_bytes(*bytes) as usize;
         let (program, bytes) = bytes.split_first_chunk::<4>()?;
         let (common, bytes) = bytes.split_first_chunk::<4>()?;
         let (program, bytes) = bytes.split_at_checked(length(program))?;
         let (common, strings) = bytes.split_at_checked(length(common))?;
         (strings.len() == header.bytes as usize).then(|| Request {
+            part,
             program: PathBuf::from(OsStr::from_bytes(program)),
             common: common.to_owned(),
             header,
@@ -69,7 +96,7 @@ impl Request {
 
 /// A connection to the run.
 #[derive(Debug)]
-pub struct Connection(OwnedFd);
+pub struct Connection(Told);
 
 impl Connection {
     /// Connects to the run's socket at `path`.
@@ -80,12 +107,12 @@ impl Connection {
         let kind = SockType::SeqPacket;
         let socket = socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None)?;
         connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
-        Ok(Connection(socket))
+        Ok(Connection(socket.into()))
     }
 
-    /// Says only that a compiler runs on its own.
+    /// Says only that a front end runs on its own.
     pub fn tell(&self, token: &[u8; TOKEN]) {
-        let _ = send(self.0.as_raw_fd(), token, MsgFlags::MSG_NOSIGNAL);
+        let _ = self.0.send(token);
     }
 
     /// Asks for a job.
@@ -98,13 +125,13 @@ impl Connection {
         request: &Request,
         fds: [BorrowedFd<'_>; FDS],
     ) -> io::Result<()> {
-        let (lengths, [program, common, strings]) =
+        let (words, [program, common, strings]) =
             request.parts().ok_or(io::ErrorKind::ArgumentListTooLong)?;
         let header = request.header.to_bytes();
-        let parts: [&[u8]; 6] = [token, &header, &lengths, program, common, strings];
+        let parts: [&[u8]; 6] = [token, &header, &words, program, common, strings];
         let fds = fds.map(|fd| fd.as_raw_fd());
         sendmsg::<()>(
-            self.0.as_raw_fd(),
+            self.0.as_fd().as_raw_fd(),
             &parts.map(IoSlice::new),
             &[ControlMessage::ScmRights(&fds)],
             MsgFlags::MSG_NOSIGNAL,
@@ -113,28 +140,14 @@ impl Connection {
         Ok(())
     }
 
-    /// Passes a signal on to the job.
-    pub fn signal(&self, number: i32) {
-        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-        let _ = send(self.0.as_raw_fd(), &number.to_ne_bytes(), flags);
+    /// Waits for the job to begin. `None`: there will be none.
+    pub fn begin(self) -> Option<Told> {
+        (self.0.word() == Some(HELLO)).then_some(self.0)
     }
 
-    /// The next word about the job: waits for it. `None`: there will be none.
-    pub fn word(&self) -> Option<i32> {
-        let mut word = [0; 4];
-        loop {
-            match recv(self.0.as_raw_fd(), &mut word, MsgFlags::empty()) {
-                Ok(4) => return Some(i32::from_ne_bytes(word)),
-                Err(Errno::EINTR) => {}
-                _ => return None,
-            }
-        }
-    }
-
-    /// Readable when there is a word.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        use std::os::fd::AsFd;
-        self.0.as_fd()
+    /// What the run says of the job.
+    pub fn told(&self) -> &Told {
+        &self.0
     }
 }
 
@@ -149,14 +162,15 @@ mod tests {
         let place = Place { group: 7, umask: 0o22, blocked: 1 << 63, ignored: 3 };
         let header = Header { bytes: 4, arguments: 1, variables: 1, parent: 0, place };
         let request = Request {
+            part: Part::Step,
             program: PathBuf::from("/usr/bin/clang"),
             common: b"Uid: 0\n".to_vec(),
             header,
             strings: b"a\0b\0".to_vec(),
         };
-        let (lengths, parts) = request.parts().expect("short");
+        let (words, parts) = request.parts().expect("short");
         let mut bytes = header.to_bytes().to_vec();
-        bytes.extend(lengths);
+        bytes.extend(words);
         for part in parts {
             bytes.extend_from_slice(part);
         }

@@ -1,4 +1,4 @@
-//! Where jobs are started: in a warm compiler, or anew for each.
+//! Where back ends are started: in a warm compiler, the run's or the link's own, or anew for each.
 
 use std::fs::File;
 use std::io;
@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 
+use super::call::Caller;
 use super::server::{Jobs, Server};
 use crate::sys::child::{self, Process};
 use crate::sys::heap;
@@ -44,6 +45,8 @@ impl Warm {
 pub struct Compiler<'a> {
     path: PathBuf,
     signals: &'a Signals,
+    /// Has the jobs done by the run above, which has a warm compiler for the whole build.
+    caller: Option<Caller>,
     server: Option<Server>,
     at_need: bool,
     warm_jobs: usize,
@@ -54,8 +57,10 @@ impl<'a> Compiler<'a> {
     pub fn new(path: &Path, jobs: usize, warm: Warm, signals: &'a Signals) -> Compiler<'a> {
         let at_need = warm != Warm::Off && jobs >= JOBS_WORTH;
         let path = path.to_owned();
-        let mut compiler = Compiler { path, signals, server: None, at_need, warm_jobs: 0 };
-        if warm == Warm::AtOnce {
+        let caller = (warm != Warm::Off).then(|| Caller::new(signals)).flatten();
+        let server = None;
+        let mut compiler = Compiler { path, signals, caller, server, at_need, warm_jobs: 0 };
+        if warm == Warm::AtOnce && compiler.caller.is_none() {
             compiler.start_server();
         }
         compiler
@@ -81,6 +86,10 @@ impl<'a> Compiler<'a> {
     /// # Errors
     /// Where it cannot be started at all.
     pub fn spawn(&mut self, mut command: Command, said: &File, group: bool) -> io::Result<Process> {
+        if !group && let Some(process) = self.spawn_elsewhere(&command, said) {
+            self.warm_jobs += 1;
+            return Ok(process);
+        }
         if let Some(process) = self.spawn_warm(&command, said) {
             self.warm_jobs += 1;
             return Ok(if group { process.leads_group() } else { process });
@@ -99,6 +108,21 @@ impl<'a> Compiler<'a> {
     /// Jobs that the warm compiler took.
     pub fn warm_jobs(&self) -> usize {
         self.warm_jobs
+    }
+
+    fn spawn_elsewhere(&mut self, command: &Command, said: &File) -> Option<Process> {
+        let caller = self.caller.as_ref()?;
+        let started = File::open("/dev/null").and_then(|null| {
+            let stdout = io::stdout();
+            let streams = [null.as_fd(), stdout.as_fd(), said.as_fd()];
+            caller.spawn(command, command.get_program(), streams)
+        });
+        started
+            .inspect_err(|error| {
+                log::debug!("not in the run's warm compiler: {error}");
+                self.caller = None;
+            })
+            .ok()
     }
 
     fn spawn_warm(&mut self, command: &Command, said: &File) -> Option<Process> {

@@ -7,10 +7,11 @@
 //! as usual.
 //!
 //! [`Compiler`] serves the back ends of one link. Under `thinshim run`, one [`Server`] for each
-//! clang serves the front ends of the whole build: [`front_end`] asks for a job, and the run, which
-//! is the parent of all jobs, tells how it ended.
+//! clang, and for each lld, serves the whole build: [`call`] asks for a job, and the run, which is the
+//! parent of all jobs, tells how it ended.
 
 pub mod ask;
+pub mod call;
 pub mod circumstances;
 mod compiler;
 pub mod front_end;

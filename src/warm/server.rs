@@ -236,7 +236,7 @@ pub(super) fn job<'a>(
 }
 
 /// The environment that `command` would get.
-fn environment(command: &Command) -> BTreeMap<OsString, OsString> {
+pub(super) fn environment(command: &Command) -> BTreeMap<OsString, OsString> {
     let mut variables: BTreeMap<OsString, OsString> = env::vars_os().collect();
     for (name, value) in command.get_envs() {
         match value {

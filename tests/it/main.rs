@@ -23,6 +23,7 @@ mod oracle;
 mod passthrough;
 mod records;
 mod run;
+mod run_steps;
 mod rust;
 mod space;
 mod steps;
