@@ -30,6 +30,10 @@ fn all_marked(space: &TestSpace, args: &str, count: usize) {
     assert!(jobs.iter().all(|job| job.contains(MARK)), "{jobs:?}");
 }
 
+/// As the kernel has it: clang 14 takes one with the other only, and later ones take one.
+const OF_CLANG_14: &str = "-ftrivial-auto-var-init=zero \
+    -enable-trivial-auto-var-init-zero-knowing-it-will-be-removed-from-clang";
+
 /// Where the link knows what the compile asked for, the record makes no difference to the code.
 #[test]
 fn recorded_options_give_the_code_of_the_link() {
@@ -43,7 +47,8 @@ fn recorded_options_give_the_code_of_the_link() {
             "",
             "-mno-red-zone -fno-omit-frame-pointer",
             "-fcf-protection -fstack-protector-strong",
-            "-ftrivial-auto-var-init=pattern",
+            "-ftrivial-auto-var-init=pattern -ftrivial-auto-var-init-stop-after=9",
+            OF_CLANG_14,
             "-fpatchable-function-entry=4,2",
             "-march=haswell -ffast-math",
             "-fno-plt -fno-semantic-interposition",
@@ -56,7 +61,7 @@ fn recorded_options_give_the_code_of_the_link() {
             space.write("loop.c", LOOP);
             let known = space.real(&format!("clang -O2 {options} -fsyntax-only loop.c")).end();
             if !known.status.success() {
-                assert!(llvm != NEWEST, "{options}: {known}");
+                assert!(llvm != NEWEST || options == OF_CLANG_14, "{options}: {known}");
                 continue;
             }
             space.compile(options, &[MAIN, ("loop.c", LOOP), NEXT]);

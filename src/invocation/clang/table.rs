@@ -223,6 +223,8 @@ pub static TABLE: &[Row] = &[
     row("-e", Either, Linker),
     row("-emit-ast", Flag, OtherAction),
     row("-emit-llvm", Flag, OtherAction),
+    // Clang 14 and 15 want it with `-ftrivial-auto-var-init=zero`.
+    row("-enable-trivial-auto-var-init-zero-knowing-it-will-be-removed-from-clang", Flag, FrontEnd),
     row("-faddress-space-map-mangling=", Joined, FrontEnd),
     row("-fauto-profile=", Joined, CodeGen),
     row("-fbasic-block-sections=", Joined, CodeGen),
@@ -294,6 +296,7 @@ pub static TABLE: &[Row] = &[
     row("-ftime-trace-granularity=", Joined, SideOutput),
     row("-ftime-trace-verbose", Flag, SideOutput),
     row("-ftime-trace=", Joined, SideOutput),
+    row("-ftrivial-auto-var-init", Joined, FrontEnd),
     row("-funified-lto", Flag, LtoFrontEnd),
     row("-fuse-ld=", Joined, LinkerChoice),
     row("-fvirtual-function-elimination", Flag, LtoFrontEnd),
