@@ -4,7 +4,6 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -149,17 +148,12 @@ fn run_it(
     signals: &Signals,
     settings: &Settings,
 ) -> io::Result<step::Ended> {
-    let caller = if settings.back_end_limit.is_none() { Caller::new(signals) } else { None };
-    if let Some(caller) = caller {
-        let said = step::capture_file()?;
-        let (stdin, stdout) = (io::stdin(), io::stdout());
-        let streams = [stdin.as_fd(), stdout.as_fd(), said.as_fd()];
-        match caller.spawn(command, command.get_program(), streams) {
-            Ok(process) => return step::attend(&process, said, signals, None),
-            Err(error) => log::debug!("not in the run's warm compiler: {error}"),
-        }
-    }
-    step::run_within(command, signals, settings.back_end_limit)
+    let limit = settings.back_end_limit;
+    let heard = match limit {
+        None => Caller::hear(command, command.get_program(), None, signals),
+        Some(_) => None,
+    };
+    heard.unwrap_or_else(|| step::run_within(command, signals, limit))
 }
 
 fn open(job: &BackEnd, clang: &Path, settings: &Settings, report: &mut Report) -> Option<Desk> {

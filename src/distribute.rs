@@ -78,7 +78,8 @@ fn distribute(request: &Request, settings: &Settings, signals: &Signals) -> Resu
     }
     let cache = cache(request, settings, &clang);
     let warm = Warm::of(settings.warm, cache.is_some());
-    let mut compiler = Compiler::new(&clang, jobs.len(), warm, signals);
+    let mut compiler =
+        Compiler::new(&clang, jobs.len(), warm, settings.back_end_limit.is_some(), signals);
     let mut progress = Progress::new(output);
     let mut report = Report {
         output: output.clone(),

@@ -94,7 +94,13 @@ impl<'a> Distribution<'a> {
         let modules = prepared.inputs.modules.len();
         let cached = settings.cache.as_ref().is_some_and(|cache| cache.mode != Mode::Off);
         let warm = Warm::of(settings.warm, cached);
-        let compiler = Compiler::new(&prepared.clang, modules, warm, signals);
+        let compiler = Compiler::new(
+            &prepared.clang,
+            modules,
+            warm,
+            settings.back_end_limit.is_some(),
+            signals,
+        );
         Ok(Distribution {
             cache: None,
             cached_link: None,

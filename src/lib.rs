@@ -20,11 +20,11 @@
 //! | [`back_ends`] | the back ends of a link: run, looked at, told of |
 //! | [`distribution`] | a distributed link, step by step |
 //! | [`plan`] | what a link runs, as a value that can be printed |
-//! | [`schedule`] | the event loop: children, tokens, signals |
+//! | [`schedule`] | the event loop: jobs, tokens, signals |
 //! | [`linker`] | the real linker, alone, and its threads |
 //! | [`cache`] | native objects and outputs of before: keys, entries, the thread that does it |
 //! | [`thinlto`] | inputs, and the command lines of the three steps |
-//! | [`warm`] | compilers that have loaded once and fork for each job |
+//! | [`warm`] | compilers and linkers that have loaded once and fork for each job |
 //! | [`workdir`] | a link's private directory |
 //! | [`invocation`] | grammars: clang's options, lld's options, response files |
 //! | [`object`] | bytes: bitcode, its wrapper and record, archives, ELF |

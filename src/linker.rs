@@ -1,10 +1,8 @@
 //! The real linker as a process. Its threads are jobs too.
 
-use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -13,13 +11,12 @@ use std::time::{Duration, SystemTime};
 
 use crate::Failure;
 use crate::dispatch::Tool;
-use crate::invocation::response;
 use crate::jobserver::Pool;
 use crate::site::Site;
 use crate::sys::signals::Signals;
 use crate::sys::{child, step};
 use crate::warm::ask::Part;
-use crate::warm::call::{self, Caller};
+use crate::warm::call::{self, Call, Caller};
 
 /// lld starts no more by itself (`lld/ELF/Driver.cpp`, `threads`).
 const THREADS_MAX: usize = 16;
@@ -61,21 +58,18 @@ fn become_with(call: &Tool, linker: &Path, defaults: &[OsString]) -> Result<Exit
 }
 
 /// Has the run above do it, if there is one.
-fn run_by_site(call: &Tool, linker: &Path, args: &[OsString]) -> Option<ExitStatus> {
-    let site = Site::current()?;
-    site.token()?;
-    // A launcher starts linkers itself.
-    if call.command.len() != 1 {
-        return None;
-    }
-    let expanded = if response::mentioned_in(args) {
-        Cow::Owned(response::expand(args).ok()?)
-    } else {
-        Cow::Borrowed(args)
-    };
-    let argv0 = call.program();
-    let call = call::Call { part: Part::Step, program: linker, argv0, args, expanded: &expanded };
-    call::run(&site, &call)
+fn run_by_site(tool: &Tool, linker: &Path, args: &[OsString]) -> Option<ExitStatus> {
+    let argv0 = tool.program();
+    let call = Call { part: Part::Step, command: &tool.command, program: linker, argv0, args };
+    call::run(&Site::current()?, &call, |words| !words.iter().any(|word| starts_jobs(word)))
+}
+
+/// Whether an option has lld start jobs (DTLTO): they look for tokens among its ancestors, and in
+/// what it has inherited.
+fn starts_jobs(word: &OsStr) -> bool {
+    let word = word.as_bytes();
+    let name = word.strip_prefix(b"--").or_else(|| word.strip_prefix(b"-"));
+    name.is_some_and(|name| name.starts_with(b"thinlto-distributor"))
 }
 
 /// As [`become_single`], for who wants to hear how it ended.
@@ -102,7 +96,7 @@ pub fn hear(
     signals: &Signals,
 ) -> io::Result<step::Ended> {
     let since = SystemTime::now() - TICK;
-    let ended = if let Some(ended) = hear_by_site(command, argv0, stdout, signals) {
+    let ended = if let Some(ended) = Caller::hear(command, argv0, stdout, signals) {
         ended?
     } else {
         if let Some(file) = stdout {
@@ -114,24 +108,6 @@ pub fn hear(
         sweep(output, since);
     }
     Ok(ended)
-}
-
-/// Has the run above do it, if there is one.
-fn hear_by_site(
-    command: &Command,
-    argv0: &OsStr,
-    stdout: Option<&File>,
-    signals: &Signals,
-) -> Option<io::Result<step::Ended>> {
-    let caller = Caller::new(signals)?;
-    let said = step::capture_file().ok()?;
-    let (own_stdin, own_stdout) = (io::stdin(), io::stdout());
-    let stdout: BorrowedFd<'_> = stdout.map_or(own_stdout.as_fd(), File::as_fd);
-    let process = caller
-        .spawn(command, argv0, [own_stdin.as_fd(), stdout, said.as_fd()])
-        .inspect_err(|error| log::debug!("not in the run's warm linker: {error}"))
-        .ok()?;
-    Some(step::attend(&process, said, signals, None))
 }
 
 /// Removes the files that lld has begun to write `output` to since then. It removes them itself
@@ -205,6 +181,19 @@ fn failure(linker: &Path, error: &io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn jobs_of_the_linker() {
+        for (word, expected) in [
+            ("--thinlto-distributor=x", true),
+            ("-thinlto-distributor=x", true),
+            ("--thinlto-distributor-arg=x", true),
+            ("--thinlto-jobs=2", false),
+            ("thinlto-distributor", false),
+        ] {
+            assert_eq!(starts_jobs(OsStr::new(word)), expected, "{word}");
+        }
+    }
 
     #[test]
     fn names_of_temporaries() {

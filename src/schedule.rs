@@ -176,7 +176,7 @@ impl Scheduler<'_, '_> {
         command.args(&self.jobs[job].args);
         jobserver::scrub(&mut command);
         // What it leaves lies in the work directory.
-        let process = self.compiler.spawn(command, &said, self.with.limit.is_some())?;
+        let process = self.compiler.spawn(command, &said)?;
         log::debug!("back end of {} is {process}", self.jobs[job].module.display());
         self.tick(None);
         let deadline = Deadline::of(self.with.limit);

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
@@ -48,6 +48,8 @@ pub(super) struct Compilers {
     /// Connections that have not said yet what they want.
     new: Vec<OwnedFd>,
     known: Vec<Compiler>,
+    /// Those that get no more jobs, but have some to tell of.
+    retired: Vec<Compiler>,
     jobs: Vec<Job>,
     buffer: Vec<u8>,
     /// What became of those that asked.
@@ -81,6 +83,8 @@ struct Job {
     /// `None`: gone, and the job is told to go, too.
     client: Option<OwnedFd>,
     process: Process,
+    /// Since nobody wants it any more: it may tidy up.
+    deadline: Deadline,
 }
 
 impl Compilers {
@@ -101,6 +105,7 @@ impl Compilers {
             mask,
             new: Vec::new(),
             known: Vec::new(),
+            retired: Vec::new(),
             jobs: Vec::new(),
             buffer: vec![0; ask::REQUEST_MAX],
             front_ends: FrontEnds::default(),
@@ -158,11 +163,11 @@ impl Compilers {
         let known = self.known.iter().position(|one| one.program == asked.request.program);
         let at = match known {
             Some(at) => {
-                let compiler = &mut self.known[at];
+                let compiler = &self.known[at];
                 if compiler.loaded.as_ref().is_some_and(|loaded| !loaded.is_current()) {
                     log::debug!("{} has changed", compiler.program.display());
-                    self.front_ends.plain += compiler.end();
-                    *compiler = Compiler::start(&asked.request.program, self.mask);
+                    let another = Compiler::start(&asked.request.program, self.mask);
+                    self.retired.push(std::mem::replace(&mut self.known[at], another));
                 }
                 at
             }
@@ -179,7 +184,9 @@ impl Compilers {
             (Some(_), Some(_)) => {
                 let part = asked.request.part;
                 if compiler.send(asked).is_err() {
-                    self.front_ends.plain += front_ends([part]) + compiler.end();
+                    self.front_ends.plain += front_ends([part]);
+                    let none = Compiler::none(&compiler.program);
+                    self.retired.push(std::mem::replace(compiler, none));
                 }
             }
         }
@@ -188,7 +195,7 @@ impl Compilers {
 
     /// Hears the compilers: one is loaded, jobs have begun.
     fn hear_compilers(&mut self) {
-        for compiler in &mut self.known {
+        for compiler in self.known.iter_mut().chain(&mut self.retired) {
             while let Some(server) = &compiler.server {
                 let late = compiler.deadline.due(Instant::now()).is_some();
                 let heard = match server.answer() {
@@ -198,7 +205,7 @@ impl Compilers {
                         let Some((part, client)) = compiler.sent.pop_front() else { break };
                         if number > 0 {
                             let process = Process::from(Pid::from_raw(number));
-                            self.jobs.push(Job { client: Some(client), process });
+                            self.jobs.push(Job::new(client, process));
                             self.front_ends.warm += front_ends([part]);
                         } else {
                             self.front_ends.plain += front_ends([part]);
@@ -213,12 +220,14 @@ impl Compilers {
                 }
             }
         }
+        self.retired.retain(|compiler| compiler.server.is_some() && !compiler.sent.is_empty());
     }
 
     /// Passes signals on, ends the jobs of those that are gone, and tells the ends of others.
     fn look_after_jobs(&mut self) {
+        let now = Instant::now();
         self.jobs.retain_mut(|job| {
-            job.hear();
+            job.hear(now);
             match job.process.try_wait() {
                 Ok(None) => true,
                 Ok(Some(status)) => {
@@ -232,7 +241,11 @@ impl Compilers {
 }
 
 impl Job {
-    fn hear(&mut self) {
+    fn new(client: OwnedFd, process: Process) -> Job {
+        Job { client: Some(client), process, deadline: Deadline::of(None) }
+    }
+
+    fn hear(&mut self, now: Instant) {
         let mut word = [0; 4];
         while let Some(client) = &self.client {
             match fd::receive::<0>(client.as_fd(), &mut word) {
@@ -243,10 +256,13 @@ impl Job {
                     }
                 }
                 _ => {
-                    self.process.signal(Signal::SIGKILL);
                     self.client = None;
+                    self.deadline = Deadline::of(Some(Duration::ZERO));
                 }
             }
+        }
+        if let Some(signal) = self.deadline.due(now) {
+            self.process.signal(signal);
         }
     }
 
@@ -266,10 +282,16 @@ impl Compiler {
             Ok(server) => log::debug!("the warm {} is {}", program.display(), server.id()),
             Err(reason) => log::debug!("no warm {}: {reason}", program.display()),
         }
+        let deadline = Deadline::of(Some(START_MAX));
+        Compiler { server: server.ok(), deadline, ..Compiler::none(program) }
+    }
+
+    /// One that cannot be warm.
+    fn none(program: &Path) -> Compiler {
         Compiler {
             program: program.to_owned(),
-            server: server.ok(),
-            deadline: Deadline::of(Some(START_MAX)),
+            server: None,
+            deadline: Deadline::of(None),
             loaded: None,
             waiting: VecDeque::new(),
             sent: VecDeque::new(),
@@ -309,7 +331,8 @@ impl Compiler {
 
 impl Beside for Compilers {
     fn fds(&self) -> Vec<PollFd<'_>> {
-        let servers = self.known.iter().filter_map(|one| Some(one.server.as_ref()?.socket()));
+        let all = self.known.iter().chain(&self.retired);
+        let servers = all.filter_map(|one| Some(one.server.as_ref()?.socket()));
         let clients = self.new.iter().chain(self.jobs.iter().filter_map(|job| job.client.as_ref()));
         std::iter::once(self.listener.as_fd())
             .chain(servers)
@@ -319,7 +342,9 @@ impl Beside for Compilers {
     }
 
     fn deadlines(&self) -> Vec<&Deadline> {
-        self.known.iter().map(|compiler| &compiler.deadline).collect()
+        let all = self.known.iter().chain(&self.retired);
+        let jobs = self.jobs.iter().map(|job| &job.deadline);
+        all.map(|compiler| &compiler.deadline).chain(jobs).collect()
     }
 
     fn turn(&mut self) {
@@ -330,7 +355,8 @@ impl Beside for Compilers {
     }
 
     fn is_busy(&self) -> bool {
-        !self.jobs.is_empty() || self.known.iter().any(|compiler| !compiler.sent.is_empty())
+        let mut all = self.known.iter().chain(&self.retired);
+        !self.jobs.is_empty() || all.any(|compiler| !compiler.sent.is_empty())
     }
 
     fn end(&mut self) {

@@ -184,9 +184,8 @@ fn wait(
                 if let Some(beside) = &mut beside {
                     beside.end();
                 }
-            } else if !arrived.by_kernel || limit.is_some() || process.fd().is_some() {
-                // A terminal has told its whole foreground group, the child included; another's
-                // child may not have been in that group yet.
+            } else if !arrived.by_kernel || limit.is_some() {
+                // A terminal has told its whole foreground group, the process included.
                 process.signal(arrived.signal);
             }
         }

@@ -11,10 +11,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
 };
 
+use super::server::START_MAX;
 use super::wire::{HELLO, Header, STREAMS};
 use crate::site::TOKEN;
 use crate::sys::told::Told;
@@ -142,7 +144,11 @@ impl Connection {
 
     /// Waits for the job to begin. `None`: there will be none.
     pub fn begin(self) -> Option<Told> {
-        (self.0.word() == Some(HELLO)).then_some(self.0)
+        let limit = PollTimeout::try_from(START_MAX).unwrap_or(PollTimeout::MAX);
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        // Who is interrupted meanwhile is none the wiser for a signal that is held back.
+        let has_word = poll(&mut fds, limit).is_ok_and(|count| count > 0);
+        (has_word && self.0.word() == Some(HELLO)).then_some(self.0)
     }
 
     /// What the run says of the job.

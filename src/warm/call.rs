@@ -3,6 +3,7 @@
 //! [`run`] does a call of this process's own to its end, in the place of `exec`; a [`Caller`] has the
 //! steps of a link done so: back ends and linkers, of which a build has thousands.
 
+use std::borrow::Cow;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -22,37 +23,50 @@ use super::ask::{Connection, Part, Request};
 use super::circumstances::Circumstances;
 use super::server::{environment, job};
 use super::wire::{HELLO, Header, STREAMS};
+use crate::invocation::response;
 use crate::settings;
 use crate::site::{Site, TOKEN};
 use crate::sys::child::Process;
 use crate::sys::signals::{self, Signals};
-
-/// Words in which a file may be named that only this process has open.
-const OWN_FILES: [&[u8]; 2] = [b"/dev/fd", b"/proc/"];
+use crate::sys::step;
 
 /// A call that this process is there for.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
     /// What it is for.
     pub part: Part,
+    /// The tool, with the launchers in front of it.
+    pub command: &'a [OsString],
     /// The program.
     pub program: &'a Path,
     /// What it is called.
     pub argv0: &'a OsStr,
     /// Its arguments.
     pub args: &'a [OsString],
-    /// The same with response files expanded.
-    pub expanded: &'a [OsString],
 }
 
-/// Runs a call to its end. `None`: it is to be run as usual, nothing has happened yet.
-pub fn run(site: &Site, call: &Call<'_>) -> Option<ExitStatus> {
-    if !settings::warm().unwrap_or(true) {
+/// Runs a call to its end, if its arguments, response files expanded, are such as `accept` takes.
+/// `None`: it is to be run as usual, nothing has happened yet.
+pub fn run(
+    site: &Site,
+    call: &Call<'_>,
+    accept: impl FnOnce(&[OsString]) -> bool,
+) -> Option<ExitStatus> {
+    let token = site.token()?;
+    // A launcher starts tools itself.
+    if call.command.len() != 1 || !settings::warm().unwrap_or(true) {
         return None;
     }
-    let token = site.token()?;
+    let expanded = if response::mentioned_in(call.args) {
+        Cow::Owned(response::expand(call.args).ok()?)
+    } else {
+        Cow::Borrowed(call.args)
+    };
+    if !accept(&expanded) {
+        return None;
+    }
     let connection = Connection::open(&site.compilers()).ok()?;
-    let asked = of_call(call).and_then(|request| {
+    let asked = of_call(call, &expanded).and_then(|request| {
         let signals = Signals::hold_these(&signals::BUILD)?;
         let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
         let here = here()?;
@@ -73,10 +87,8 @@ pub fn run(site: &Site, call: &Call<'_>) -> Option<ExitStatus> {
     }
 }
 
-fn of_call(call: &Call<'_>) -> io::Result<Request> {
-    if call.expanded.iter().any(|word| names_own_file(word)) {
-        return Err(io::Error::other("it may read a descriptor of its own"));
-    }
+fn of_call(call: &Call<'_>, expanded: &[OsString]) -> io::Result<Request> {
+    refuse_own_files(expanded.iter().map(OsString::as_os_str))?;
     if call.part == Part::FrontEnd && env::var_os("CCC_OVERRIDE_OPTIONS").is_some() {
         return Err(io::Error::other("CCC_OVERRIDE_OPTIONS may make it link"));
     }
@@ -93,9 +105,27 @@ fn here() -> io::Result<File> {
     File::options().read(true).custom_flags(libc::O_PATH).open(".")
 }
 
+/// A job has no descriptors but the standard streams, and is another process than its caller.
+fn refuse_own_files<'a>(mut words: impl Iterator<Item = &'a OsStr>) -> io::Result<()> {
+    if words.any(names_own_file) {
+        return Err(io::Error::other("it may read a descriptor of its own"));
+    }
+    Ok(())
+}
+
+/// Whether a word may name a file that is there for this process only (proc(5)).
 fn names_own_file(word: &OsStr) -> bool {
-    let has = |part: &&[u8]| word.as_bytes().windows(part.len()).any(|window| window == *part);
-    OWN_FILES.iter().any(has)
+    let word = word.as_bytes();
+    let after = |part: &'static [u8]| {
+        let at = word.windows(part.len()).position(|window| window == part)?;
+        word.get(at + part.len()..)
+    };
+    let of_process = |rest: &[u8]| {
+        rest.first().is_some_and(u8::is_ascii_digit)
+            || rest.starts_with(b"self")
+            || rest.starts_with(b"thread-self")
+    };
+    after(b"/dev/fd").is_some() || after(b"/proc/").is_some_and(of_process)
 }
 
 /// Waits for the end of a job, and passes signals on to it.
@@ -116,8 +146,10 @@ fn wait(connection: &Connection, signals: &Signals) -> Option<ExitStatus> {
         while let Ok(Some(arrived)) = signals.next() {
             if arrived.signal != Signal::SIGCHLD {
                 interrupted = Some(arrived.signal);
-                // The terminal's may have come before the job was in its group; twice does no harm.
-                told.signal(arrived.signal);
+                // A job that has begun is in this process's group, which the terminal tells.
+                if !arrived.by_kernel || !begun {
+                    told.signal(arrived.signal);
+                }
             }
         }
         if has_word {
@@ -175,6 +207,7 @@ impl Caller {
         argv0: &OsStr,
         [stdin, stdout, stderr]: [BorrowedFd<'_>; STREAMS],
     ) -> io::Result<Process> {
+        refuse_own_files(command.get_args())?;
         let argv = std::iter::once(argv0).chain(command.get_args());
         let (header, strings) = job(argv.map(OsStr::as_bytes), environment(command))?;
         let Circumstances { common, place } = &self.circumstances;
@@ -189,6 +222,25 @@ impl Caller {
         connection.ask(&self.token, &request, [stdin, stdout, stderr, self.here.as_fd()])?;
         let told = connection.begin().ok_or_else(|| io::Error::other("the run refuses"))?;
         Ok(Process::from(told))
+    }
+
+    /// Runs what `command` would run as `argv0` to its end, and captures what it says on stderr; on
+    /// stdout, `stdout` hears it, or this process's does. `None`: it is to be run as usual.
+    pub fn hear(
+        command: &Command,
+        argv0: &OsStr,
+        stdout: Option<&File>,
+        signals: &Signals,
+    ) -> Option<io::Result<step::Ended>> {
+        let caller = Caller::new(signals)?;
+        let said = step::capture_file().ok()?;
+        let (own_stdin, own_stdout) = (io::stdin(), io::stdout());
+        let stdout = stdout.map_or(own_stdout.as_fd(), File::as_fd);
+        let process = caller
+            .spawn(command, argv0, [own_stdin.as_fd(), stdout, said.as_fd()])
+            .inspect_err(|error| log::debug!("not in a warm tool of the run: {error}"))
+            .ok()?;
+        Some(step::attend(&process, said, signals, None))
     }
 }
 
@@ -210,8 +262,12 @@ mod tests {
         for (word, expected) in [
             ("/dev/fd/63", true),
             ("-I/proc/self/fd/3", true),
+            ("/proc/12/fd/3", true),
+            ("--script=/proc/thread-self/fd/3", true),
             ("/dev/stdin", false),
             ("/dev/null", false),
+            ("fs/proc/array.o", false),
+            ("/proc/version", false),
             ("a.c", false),
         ] {
             assert_eq!(names_own_file(OsStr::new(word)), expected, "{word}");

@@ -47,19 +47,29 @@ pub struct Compiler<'a> {
     signals: &'a Signals,
     /// Has the jobs done by the run above, which has a warm compiler for the whole build.
     caller: Option<Caller>,
+    groups: bool,
     server: Option<Server>,
     at_need: bool,
     warm_jobs: usize,
 }
 
 impl<'a> Compiler<'a> {
-    /// The compiler at `path`, for about `jobs` jobs; warm where that pays and can be.
-    pub fn new(path: &Path, jobs: usize, warm: Warm, signals: &'a Signals) -> Compiler<'a> {
+    /// The compiler at `path`, for about `jobs` jobs; warm where that pays and can be. `groups`: the
+    /// jobs are to have process groups of their own.
+    pub fn new(
+        path: &Path,
+        jobs: usize,
+        warm: Warm,
+        groups: bool,
+        signals: &'a Signals,
+    ) -> Compiler<'a> {
         let at_need = warm != Warm::Off && jobs >= JOBS_WORTH;
         let path = path.to_owned();
-        let caller = (warm != Warm::Off).then(|| Caller::new(signals)).flatten();
+        // The run's jobs are in the group of whoever asks.
+        let caller = (warm != Warm::Off && !groups).then(|| Caller::new(signals)).flatten();
         let server = None;
-        let mut compiler = Compiler { path, signals, caller, server, at_need, warm_jobs: 0 };
+        let mut compiler =
+            Compiler { path, signals, caller, groups, server, at_need, warm_jobs: 0 };
         if warm == Warm::AtOnce && compiler.caller.is_none() {
             compiler.start_server();
         }
@@ -81,12 +91,13 @@ impl<'a> Compiler<'a> {
     }
 
     /// Starts a job with nothing on its standard input, and its errors into `said`. It dies with
-    /// this process; with `group`, it leads a group of its own.
+    /// this process.
     ///
     /// # Errors
     /// Where it cannot be started at all.
-    pub fn spawn(&mut self, mut command: Command, said: &File, group: bool) -> io::Result<Process> {
-        if !group && let Some(process) = self.spawn_elsewhere(&command, said) {
+    pub fn spawn(&mut self, mut command: Command, said: &File) -> io::Result<Process> {
+        let group = self.groups;
+        if let Some(process) = self.spawn_elsewhere(&command, said) {
             self.warm_jobs += 1;
             return Ok(process);
         }

@@ -97,6 +97,7 @@ const PROT_READ_WRITE: c_int = 3;
 const MAP_PRIVATE_ANONYMOUS: c_int = 0x22;
 const PR_SET_PDEATHSIG: c_int = 1;
 const SIGKILL: c_ulong = 9;
+const SIGTERM: c_ulong = 15;
 const SIGCHLD: c_ulong = 17;
 const CLONE_PARENT: c_ulong = 0x8000;
 const SIGNAL_MAX: c_int = 64;
@@ -284,7 +285,9 @@ unsafe fn point(list: Strings, count: usize, from: *mut c_char, end: *mut c_char
 unsafe fn become_job(socket: c_int, fds: Descriptors, header: &Header) {
     // SAFETY: descriptors of this process, which nobody else uses.
     unsafe {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        // Another process's job may have files to remove.
+        let is_own = header.place == Place::default();
+        prctl(PR_SET_PDEATHSIG, if is_own { SIGKILL } else { SIGTERM });
         // It may have died before the prctl.
         if getppid().cast_unsigned() != header.parent {
             _exit(1);

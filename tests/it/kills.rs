@@ -55,6 +55,9 @@ enum Build {
     Make44Pipe,
     HostedMake43,
     HostedMake44,
+    /// Below `thinshim run`, whose children the tools are.
+    RunMake43,
+    RunMake44,
 }
 
 #[derive(Debug)]
@@ -72,7 +75,7 @@ struct Round {
 
 impl Round {
     fn new(number: u64) -> Round {
-        use Build::{HostedMake43, HostedMake44, Make43, Make44, Make44Pipe};
+        use Build::{HostedMake43, HostedMake44, Make43, Make44, Make44Pipe, RunMake43, RunMake44};
         let mut random = Random(number);
         let victim = random.of(&[Victim::Thinshim, Victim::BackEnd, Victim::Lld]);
         let events = match victim {
@@ -82,7 +85,15 @@ impl Round {
         };
         Round {
             number,
-            build: random.of(&[Make43, Make44, Make44Pipe, HostedMake43, HostedMake44]),
+            build: random.of(&[
+                Make43,
+                Make44,
+                Make44Pipe,
+                HostedMake43,
+                HostedMake44,
+                RunMake43,
+                RunMake44,
+            ]),
             plus: random.below(2) == 1,
             signal: random.of(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGKILL]),
             victim,
@@ -125,6 +136,8 @@ fn kill_in(space: &TestSpace, round: &Round) -> (Output, bool) {
         Build::Make44Pipe => space.run(&new).args(["-j4", "--jobserver-style=pipe"]),
         Build::HostedMake43 => space.real("make"),
         Build::HostedMake44 => space.run(&new),
+        Build::RunMake43 => space.shim("run -j4 -q -- make"),
+        Build::RunMake44 => space.shim("run -j4 -q --").args([&new]),
     };
     run = run
         .args(["-k".to_owned(), format!("LD={THINSHIM} ld.lld")])

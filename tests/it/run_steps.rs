@@ -56,7 +56,7 @@ fn the_same_bytes() {
 /// What lld does on its own: links of native objects, questions, mistakes.
 #[test]
 fn a_linker_that_is_passed_through() {
-    const COMMANDS: [&str; 12] = [
+    const COMMANDS: [&str; 14] = [
         "ld.lld -r native.o -o x",
         "ld.lld -r native.o -o x --threads=3",
         "ld.lld --version",
@@ -69,11 +69,15 @@ fn a_linker_that_is_passed_through() {
         "ld.lld -r native.o -o x -Map -",
         "ld.lld -r native.o -o /dev/null",
         "umask 077; cd deep; ld.lld -shared ../native.o -o ../x",
+        "ld.lld -r native.o -T /dev/fd/5 -o x 5<script",
+        "ld.lld -r @more -o x 5<script",
     ];
     for llvm in llvms() {
         let space = TestSpace::with_llvm(llvm);
         space.write("native.c", "int absent(void); int native(void) { return absent(); }\n");
         space.write("words", "native.o -o x\n");
+        space.write("more", "native.o --script=/proc/self/fd/5\n");
+        space.write("script", "SECTIONS { .text : { *(.text) } }\n");
         fs::create_dir(space.path("deep")).expect("a directory");
         space.shim("clang -O1 -fPIC -c native.c").ok();
         for command in COMMANDS {
@@ -141,6 +145,48 @@ fn other_circumstances() {
         assert_eq!((count, &space.report()["backends_warm"]), (own, &3.into()), "{outcome}");
         assert!(space.read("on") == space.read("off"), "{around}");
     }
+}
+
+/// Files that only the caller has open.
+#[test]
+fn descriptors_of_the_link() {
+    let space = TestSpace::new();
+    three(&space);
+    space.write("script", "SECTIONS { .text : { *(.text) } }\n");
+    for small in ["0", "1M"] {
+        for file in ["/dev/fd/5", "/proc/self/fd/5"] {
+            let script = format!("ld.lld -r main.o twice.o next.o -T {file} -o out 5<script");
+            below(&space, "on", &script).env("THINSHIM_SMALL", small).ok();
+        }
+    }
+}
+
+/// What lld starts by itself looks for tokens among lld's ancestors.
+#[test]
+fn a_linker_that_distributes() {
+    let space = TestSpace::new();
+    three(&space);
+    let script = format!(
+        "{} --thinlto-distributor={THINSHIM} --thinlto-distributor-arg=distribute",
+        link("out")
+    );
+    let outcome = below(&space, "on", &script).env("THINSHIM_LOG", "debug").ok();
+    assert!(loaded(&outcome).iter().all(|path| path.ends_with("clang")), "{outcome}");
+}
+
+/// Back ends with a time limit have a group of their own.
+#[test]
+fn a_time_limit() {
+    let space = TestSpace::new();
+    three(&space);
+    let limited = |script: &str| {
+        below(&space, "on", script)
+            .env("THINSHIM_BACKEND_TIMEOUT", "500")
+            .env("THINSHIM_LOG", "debug")
+    };
+    let outcome = limited(&link("out")).ok();
+    assert_eq!(outcome.stderr.matches("the warm compiler is").count(), 1, "{outcome}");
+    assert_eq!(space.report()["backends_warm"], 3);
 }
 
 /// Tools that are scripts have commands to run.
