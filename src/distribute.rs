@@ -178,9 +178,7 @@ fn search_paths_of(imported: &OsString) -> Vec<OsString> {
 fn options(request: &Request, module: &Module, from: OptionsFrom) -> Result<Vec<OsString>, String> {
     let name = Path::new(&module.path).display();
     let Some(record) = &module.record else { return Ok(request.common.clone()) };
-    clang::check(&record.options).map_err(|refused| {
-        format!("{name} carries the option {}, which no record may hold", refused.0.display())
-    })?;
+    clang::check(&record.options).map_err(|refused| refused.in_record_of(&name))?;
     if let (OptionsFrom::Record | OptionsFrom::Sections, Some(doubt)) = (from, &record.doubt) {
         return Err(format!(
             "{name} was compiled with {}, which thinshim does not understand; \

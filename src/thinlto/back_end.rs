@@ -102,9 +102,7 @@ pub fn options(
     let Some(record) = &module.record else {
         return without_record(link, module, major);
     };
-    clang::check(&record.options).map_err(|refused| {
-        format!("{name} carries the option {}, which no record may hold", refused.0.display())
-    })?;
+    clang::check(&record.options).map_err(|refused| refused.in_record_of(&name))?;
     let mut options = match from {
         OptionsFrom::Record => record.options.clone(),
         OptionsFrom::Link => {

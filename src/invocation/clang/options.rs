@@ -5,6 +5,7 @@
 //! it names no program, plugin, configuration or output.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
 use std::os::unix::ffi::OsStrExt;
 
 use super::table::{Fate, is_plain};
@@ -13,6 +14,17 @@ use super::{Item, items};
 /// An option that may not, or cannot safely, reach a back end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused(pub OsString);
+
+impl Refused {
+    /// The sentence for an object, called `name`, whose record has it.
+    pub fn in_record_of(&self, name: impl Display) -> String {
+        format!(
+            "{name} carries the option {}, which no record may hold (if another version of thinshim \
+             compiled it, compile it again)",
+            self.0.display()
+        )
+    }
+}
 
 /// The back-end options among a compile's arguments, in order.
 ///
