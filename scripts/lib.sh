@@ -244,7 +244,7 @@ guest_busybox() {
     cd "$work"
     # The first release with all of them.
     debian_apt "$work" trixie "${1/%riscv/riscv64}"
-    apt-get -qq download busybox-static
+    apt-get -qq download busybox-static || die "Debian has no busybox-static for $1: nothing to boot it with (--no-boot)"
     dpkg-deb -x busybox-static_*.deb .
     cp usr/bin/busybox "$busybox" 2>/dev/null || cp bin/busybox "$busybox"
   )
