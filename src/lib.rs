@@ -1,13 +1,14 @@
 //! Distributed ThinLTO out of ordinary command lines.
 //!
 //! `argv` → [`dispatch`] → [`invocation`] → [`decision`] → [`driver`]: thin link, back ends on
-//! make's tokens, native link. What is not ThinLTO ends in `exec` of the real tool.
+//! make's tokens, native link. What is not ThinLTO ends in `exec` of the real tool, or in a fork of
+//! one that `thinshim run` has loaded.
 //!
 //! | module | what it is |
 //! | --- | --- |
 //! | [`dispatch`] | whose command line this is: clang's, lld's, our own |
 //! | [`cli`] | our own subcommands |
-//! | [`run`] | `thinshim run`: tools on PATH, a jobserver, warm compilers, a summary |
+//! | [`run`] | `thinshim run`: tools on PATH, a jobserver, warm tools, a summary |
 //! | [`site`] | the directory of a `thinshim run`, for all below it |
 //! | [`tool`] | the real tools, found past thinshim itself |
 //! | [`compile`] | a ThinLTO compile: clang, then the options record on its objects |

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::Failure;
 use crate::dispatch::Tool;
+use crate::invocation::lld;
 use crate::jobserver::Pool;
 use crate::site::Site;
 use crate::sys::signals::Signals;
@@ -54,22 +55,14 @@ fn become_with(call: &Tool, linker: &Path, defaults: &[OsString]) -> Result<Exit
     if let Some(status) = run_by_site(call, linker, &args) {
         return Ok(child::end_as(status));
     }
-    Err(failure(linker, &command(call, linker, defaults).exec()))
+    Err(failure(linker, &Command::new(linker).arg0(call.program()).args(args).exec()))
 }
 
 /// Has the run above do it, if there is one.
 fn run_by_site(tool: &Tool, linker: &Path, args: &[OsString]) -> Option<ExitStatus> {
     let argv0 = tool.program();
     let call = Call { part: Part::Step, command: &tool.command, program: linker, argv0, args };
-    call::run(&Site::current()?, &call, |words| !words.iter().any(|word| starts_jobs(word)))
-}
-
-/// Whether an option has lld start jobs (DTLTO): they look for tokens among its ancestors, and in
-/// what it has inherited.
-fn starts_jobs(word: &OsStr) -> bool {
-    let word = word.as_bytes();
-    let name = word.strip_prefix(b"--").or_else(|| word.strip_prefix(b"-"));
-    name.is_some_and(|name| name.starts_with(b"thinlto-distributor"))
+    call::run(&Site::current()?, &call, |words| !lld::starts_jobs(words))
 }
 
 /// As [`become_single`], for who wants to hear how it ended.
@@ -181,19 +174,6 @@ fn failure(linker: &Path, error: &io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn jobs_of_the_linker() {
-        for (word, expected) in [
-            ("--thinlto-distributor=x", true),
-            ("-thinlto-distributor=x", true),
-            ("--thinlto-distributor-arg=x", true),
-            ("--thinlto-jobs=2", false),
-            ("thinlto-distributor", false),
-        ] {
-            assert_eq!(starts_jobs(OsStr::new(word)), expected, "{word}");
-        }
-    }
 
     #[test]
     fn names_of_temporaries() {

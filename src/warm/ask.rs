@@ -146,7 +146,7 @@ impl Connection {
     pub fn begin(self) -> Option<Told> {
         let limit = PollTimeout::try_from(START_MAX).unwrap_or(PollTimeout::MAX);
         let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
-        // Who is interrupted meanwhile is none the wiser for a signal that is held back.
+        // No signal that means anything interrupts this: they are held back.
         let has_word = poll(&mut fds, limit).is_ok_and(|count| count > 0);
         (has_word && self.0.word() == Some(HELLO)).then_some(self.0)
     }

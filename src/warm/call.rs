@@ -116,16 +116,15 @@ fn refuse_own_files<'a>(mut words: impl Iterator<Item = &'a OsStr>) -> io::Resul
 /// Whether a word may name a file that is there for this process only (proc(5)).
 fn names_own_file(word: &OsStr) -> bool {
     let word = word.as_bytes();
-    let after = |part: &'static [u8]| {
-        let at = word.windows(part.len()).position(|window| window == part)?;
-        word.get(at + part.len()..)
+    let is_own = |rest: &[u8]| match rest.strip_prefix(b"/proc/") {
+        Some(rest) => {
+            rest.first().is_some_and(u8::is_ascii_digit)
+                || rest.starts_with(b"self")
+                || rest.starts_with(b"thread-self")
+        }
+        None => rest.starts_with(b"/dev/fd"),
     };
-    let of_process = |rest: &[u8]| {
-        rest.first().is_some_and(u8::is_ascii_digit)
-            || rest.starts_with(b"self")
-            || rest.starts_with(b"thread-self")
-    };
-    after(b"/dev/fd").is_some() || after(b"/proc/").is_some_and(of_process)
+    (0..word.len()).any(|at| is_own(&word[at..]))
 }
 
 /// Waits for the end of a job, and passes signals on to it.
@@ -264,6 +263,7 @@ mod tests {
             ("-I/proc/self/fd/3", true),
             ("/proc/12/fd/3", true),
             ("--script=/proc/thread-self/fd/3", true),
+            ("-Wa,fs/proc/x,/proc/self/fd/3", true),
             ("/dev/stdin", false),
             ("/dev/null", false),
             ("fs/proc/array.o", false),

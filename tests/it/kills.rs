@@ -60,6 +60,18 @@ enum Build {
     RunMake44,
 }
 
+impl Build {
+    const ALL: [Build; 7] = [
+        Build::Make43,
+        Build::Make44,
+        Build::Make44Pipe,
+        Build::HostedMake43,
+        Build::HostedMake44,
+        Build::RunMake43,
+        Build::RunMake44,
+    ];
+}
+
 #[derive(Debug)]
 struct Round {
     number: u64,
@@ -75,7 +87,6 @@ struct Round {
 
 impl Round {
     fn new(number: u64) -> Round {
-        use Build::{HostedMake43, HostedMake44, Make43, Make44, Make44Pipe, RunMake43, RunMake44};
         let mut random = Random(number);
         let victim = random.of(&[Victim::Thinshim, Victim::BackEnd, Victim::Lld]);
         let events = match victim {
@@ -85,15 +96,7 @@ impl Round {
         };
         Round {
             number,
-            build: random.of(&[
-                Make43,
-                Make44,
-                Make44Pipe,
-                HostedMake43,
-                HostedMake44,
-                RunMake43,
-                RunMake44,
-            ]),
+            build: random.of(&Build::ALL),
             plus: random.below(2) == 1,
             signal: random.of(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGKILL]),
             victim,

@@ -7,12 +7,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Stdio};
 
 use nix::sys::signal::{Signal, kill};
-use nix::sys::stat::Mode;
-use nix::unistd::{Pid, mkfifo};
+use nix::unistd::Pid;
 
-use crate::links::{MAIN, NEXT, TWICE, three};
+use crate::links::{MAIN, NEXT, three};
 use crate::oracle::program;
 use crate::space::{NEWEST, Outcome, Run, THINSHIM, TestSpace, bin, llvms};
+use crate::warm::{ODD, modules_of_data};
 
 /// A shell script below `thinshim run`, strictly and without the cache.
 fn below(space: &TestSpace, warm: &str, script: &str) -> Run {
@@ -123,9 +123,7 @@ fn others_that_run_tools() {
 #[test]
 fn the_same_words() {
     let space = TestSpace::new();
-    let odd =
-        ("twice.c", "int next(void); int twice(int x) { __asm__(\"odd\"); return x + next(); }");
-    space.compile("", &[MAIN, odd, NEXT]);
+    space.compile("", &[MAIN, ODD, NEXT]);
     let cold = below(&space, "off", &link("out")).fails(1, &["odd"]);
     let warm = below(&space, "on", &link("out")).fails(1, &["odd"]);
     assert_eq!(warm.stderr, cold.stderr);
@@ -212,13 +210,7 @@ struct Waiting {
 }
 
 fn waiting(space: &TestSpace) -> Waiting {
-    let filler =
-        "int a[64]; void fill(int n) { for (int i = 0; i < n; i++) a[i & 63] += i * n; }\n";
-    let twice = format!("{}{filler}__asm__(\".incbin \\\"data\\\"\");", TWICE.1);
-    space.write("data", "x");
-    space.compile("", &[MAIN, ("twice.c", &twice), NEXT]);
-    space.remove("data");
-    mkfifo(&space.path("data"), Mode::S_IRWXU).expect("a fifo");
+    modules_of_data(space);
     let script = format!("echo $$ > pid; exec {}", link("out"));
     let mut run = below(space, "on", &script);
     run.command.stdout(Stdio::null()).stderr(Stdio::piped());

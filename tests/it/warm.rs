@@ -66,13 +66,14 @@ fn the_users_own_loader_settings() {
     }
 }
 
-/// Three modules of which the second has assembly that no assembler knows, found by the back end.
+/// In the place of [`TWICE`]: assembly that no assembler knows, found by the back end.
+pub(crate) const ODD: (&str, &str) =
+    ("twice.c", "int next(void); int twice(int x) { __asm__(\"odd\"); return x + next(); }");
+
 #[test]
 fn the_same_words() {
     let space = TestSpace::new();
-    let odd =
-        ("twice.c", "int next(void); int twice(int x) { __asm__(\"odd\"); return x + next(); }");
-    space.compile("", &[MAIN, odd, NEXT]);
+    space.compile("", &[MAIN, ODD, NEXT]);
     let cold = link(&space, "off", "out").fails(1, &["odd"]);
     let warm = link(&space, "on", "out").fails(1, &["odd"]);
     assert_eq!(warm.stderr, cold.stderr);
@@ -101,7 +102,7 @@ struct Waiting {
 }
 
 /// Modules of which the largest has assembly that reads a fifo.
-fn modules_of_data(space: &TestSpace) {
+pub(crate) fn modules_of_data(space: &TestSpace) {
     let filler =
         "int a[64]; void fill(int n) { for (int i = 0; i < n; i++) a[i & 63] += i * n; }\n";
     let twice = format!("{}{filler}__asm__(\".incbin \\\"data\\\"\");", TWICE.1);

@@ -20,3 +20,13 @@ pub use lto::LtoOptions;
 pub use parse::{Refusal, parse, parse_anyway};
 pub use row::{Act, Dashes, Fate, Form, Row, Side};
 pub use table::ROWS;
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+
+/// Whether a command line (response files expanded) has lld start jobs of its own (DTLTO): they
+/// look for tokens among its ancestors, and in what it has inherited.
+pub fn starts_jobs(args: &[OsString]) -> bool {
+    let rows = args.iter().filter_map(|word| find(word.as_bytes()));
+    rows.into_iter().any(|(row, _)| row.name == "thinlto-distributor=")
+}

@@ -390,3 +390,16 @@ fn words_need_not_be_utf_8() {
         Element::Input { path: &path, state: State::default() }
     );
 }
+
+#[test]
+fn jobs_of_the_linker() {
+    for (line, expected) in [
+        ("a.o --thinlto-distributor=x -o b", true),
+        ("a.o --thinlto-jobs=2 -o b", false),
+        ("thinlto-distributor=x", false),
+        ("", false),
+    ] {
+        let words: Vec<_> = line.split_whitespace().map(OsString::from).collect();
+        assert_eq!(starts_jobs(&words), expected, "{line}");
+    }
+}
