@@ -19,6 +19,8 @@ use crate::sys::{commit, step};
 use crate::thinlto::back_end::BackEnd;
 use crate::thinlto::inputs::{Extract, Inputs, Searching};
 use crate::thinlto::namesake::{Made, Source};
+use crate::thinlto::native_link::Scripts;
+use crate::thinlto::section_order::SectionOrder;
 use crate::thinlto::thin_link::{self, Paths};
 use crate::thinlto::{names, native_link};
 use crate::warm::{Compiler, Warm};
@@ -377,8 +379,9 @@ impl<'a> Distribution<'a> {
 
     fn native_link(&mut self) -> Result<Stop, Failure> {
         let since = Instant::now();
-        let merge = self.merge_script()?;
         let regular = self.regular();
+        let order = self.order_script(regular.as_deref())?;
+        let merge = self.merge_script()?;
         for namesake in &self.prepared.inputs.namesakes {
             for archive in namesake.for_native_link(&self.natives) {
                 make(&archive)?;
@@ -389,7 +392,7 @@ impl<'a> Distribution<'a> {
             &self.prepared.inputs,
             &self.natives,
             regular.as_deref(),
-            merge.as_deref(),
+            Scripts { order: order.as_deref(), merge: merge.as_deref() },
             threads,
         );
         let ended = self.run_linker(&args)?;
@@ -427,10 +430,20 @@ impl<'a> Distribution<'a> {
         if !native_link::wants_merge(self.prepared.link, self.patchable_sections) {
             return Ok(None);
         }
-        let path = self.work.path().join("merge.lds");
-        fs::write(&path, native_link::MERGE_PATCHABLE)
+        self.script("merge.lds", native_link::MERGE_PATCHABLE).map(Some)
+    }
+
+    fn order_script(&self, regular: Option<&Path>) -> Result<Option<PathBuf>, Failure> {
+        let condensed = SectionOrder::of(self.prepared.link)
+            .and_then(|order| order.condensed(&self.prepared.inputs, &self.natives, regular));
+        condensed.map(|text| self.script("order.lds", &text)).transpose()
+    }
+
+    fn script(&self, name: &str, text: &str) -> Result<PathBuf, Failure> {
+        let path = self.work.path().join(name);
+        fs::write(&path, text)
             .map_err(|error| self.fail("cannot write a linker script", &error))?;
-        Ok(Some(path))
+        Ok(path)
     }
 
     /// A map or a dependency file speaks of inputs: of the user's, not of ours.
@@ -473,7 +486,7 @@ impl<'a> Distribution<'a> {
                 &self.prepared.inputs,
                 &self.natives,
                 self.regular().as_deref(),
-                None,
+                Scripts::default(),
                 link.threads.is_none().then_some(1),
             ),
         }

@@ -1,7 +1,7 @@
 //! ELF headers: is this native object what a back end should have written?
 
 use object::read::elf::{FileHeader, SectionHeader};
-use object::{Endianness, SectionIndex, elf};
+use object::{Endianness, ReadRef, SectionIndex, elf};
 
 /// The name of the sections that make a `-r` link's cost grow with the square of their number.
 pub const PATCHABLE: &[u8] = b"__patchable_function_entries";
@@ -82,6 +82,65 @@ fn class<H: FileHeader<Endian = Endianness>>(data: &[u8]) -> Result<Native, Stri
         native.patchable_sections += usize::from(is_patchable);
     }
     Ok(native)
+}
+
+/// A section, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Named<'a> {
+    /// Its whole name.
+    pub name: &'a [u8],
+    /// Contents of a program that a `-r` link keeps as they are: not of a group, not mergeable, not tied
+    /// to another section.
+    pub plain: bool,
+}
+
+/// Shows the sections of a relocatable object in their order, but for those that hold relocations
+/// and those with a name of more than `longest` bytes.
+///
+/// # Errors
+/// A sentence, for anything that is not an ELF object.
+pub fn named_sections<'data, R: ReadRef<'data>>(
+    data: R,
+    longest: usize,
+    see: impl FnMut(Named<'data>),
+) -> Result<(), String> {
+    match data.read_bytes_at(0, 5) {
+        Ok(&[b'\x7f', b'E', b'L', b'F', width]) if width == elf::ELFCLASS64.0 => {
+            named_in::<elf::FileHeader64<Endianness>, R>(data, longest, see)
+        }
+        Ok(&[b'\x7f', b'E', b'L', b'F', width]) if width == elf::ELFCLASS32.0 => {
+            named_in::<elf::FileHeader32<Endianness>, R>(data, longest, see)
+        }
+        _ => Err("it is not an ELF object".into()),
+    }
+}
+
+fn named_in<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(
+    data: R,
+    longest: usize,
+    mut see: impl FnMut(Named<'data>),
+) -> Result<(), String> {
+    let broken = |error: object::Error| format!("it is not a whole ELF object ({error})");
+    let header = H::parse(data).map_err(broken)?;
+    let endian = header.endian().map_err(broken)?;
+    let sections = header.sections(endian, data).map_err(broken)?;
+    let names =
+        sections.section(SectionIndex(header.shstrndx(endian, data).map_err(broken)? as usize));
+    let names = names.and_then(|names| names.data(endian, data)).map_err(broken)?;
+    for section in sections.iter() {
+        let kind = section.sh_type(endian);
+        if [elf::SHT_REL, elf::SHT_RELA, elf::SHT_CREL].contains(&kind) {
+            continue;
+        }
+        let name = names.get(section.sh_name(endian) as usize..).unwrap_or_default();
+        let name = name.get(..=longest).unwrap_or(name);
+        let Some(end) = name.iter().position(|&byte| byte == 0) else { continue };
+        let contents = [elf::SHT_PROGBITS, elf::SHT_NOBITS].contains(&kind);
+        let usual = elf::SHF_ALLOC.0 | elf::SHF_WRITE.0 | elf::SHF_EXECINSTR.0;
+        let plain = contents && section.sh_flags(endian).0 & !usual == 0;
+        see(Named { name: &name[..end], plain });
+    }
+    Ok(())
 }
 
 /// The ELF machine of a target triple's architecture; `None` for one that is not known here.

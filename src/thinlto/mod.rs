@@ -8,4 +8,5 @@ pub mod names;
 pub mod namesake;
 pub mod native_link;
 pub mod script;
+pub mod section_order;
 pub mod thin_link;

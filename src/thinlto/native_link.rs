@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::inputs::{Inputs, Piece};
 use super::thin_link::Arguments;
-use crate::invocation::lld::{Element, Kind, Link};
+use crate::invocation::lld::{Act, Element, Kind, Link};
 
 /// Merges sections of which a kernel with call padding has one a function. They are tied to their
 /// functions by `SHF_LINK_ORDER`, and lld compares each with all earlier ones of that name
@@ -18,19 +18,35 @@ pub const MERGE_PATCHABLE: &str =
 /// From this many such sections on, merging pays: below, the pairs are few.
 const PATCHABLE_MIN: usize = 1000;
 
+/// The linker scripts of thinshim's own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scripts<'a> {
+    /// In the place of the link's one script: the same order of sections, found sooner.
+    pub order: Option<&'a Path>,
+    /// Behind the link's own: [`MERGE_PATCHABLE`].
+    pub merge: Option<&'a Path>,
+}
+
 /// The native link's arguments. `natives` has the native object of each module that the thin link
 /// took, `regular` that of the regular-LTO partition.
 pub fn args(
     inputs: &Inputs<'_>,
     natives: &[Option<PathBuf>],
     regular: Option<&Path>,
-    merge_script: Option<&Path>,
+    scripts: Scripts<'_>,
     threads: Option<usize>,
 ) -> Vec<OsString> {
     let mut args = Arguments::default();
     for piece in &inputs.pieces {
         match piece {
-            Piece::Word(element) if element.in_native_link() => args.element(element),
+            Piece::Word(element) if element.in_native_link() => {
+                let is_script =
+                    matches!(element, Element::Option { row, .. } if row.act == Act::Script);
+                match scripts.order.filter(|_| is_script) {
+                    Some(order) => args.script(order),
+                    None => args.element(element),
+                }
+            }
             Piece::Word(_) => {}
             // Extracted by the thin link or not at all: a lazy object would be lost where the
             // last reference to it has been optimised away.
@@ -54,15 +70,15 @@ pub fn args(
     if let Some(regular) = regular {
         args.input(regular.as_os_str(), false);
     }
+    if let Some(script) = scripts.merge {
+        args.script(script);
+    }
     let mut args = args.finish();
     let versions = |piece: &Piece<'_>| matches!(piece, Piece::Word(Element::Option { row, .. }) if row.name == "version-script");
     if inputs.pieces.iter().any(versions) {
         // The thin link, like in-process ThinLTO, has looked for the names in scripts among the
         // modules' symbols. Not all of them outlive the back ends.
         args.push("--undefined-version".into());
-    }
-    if let Some(script) = merge_script {
-        args.extend([OsString::from("-T"), script.as_os_str().to_owned()]);
     }
     args.extend(threads.map(|threads| OsString::from(format!("--threads={threads}"))));
     args

@@ -153,6 +153,12 @@ impl Arguments {
         self.args.push("--pop-state".into());
     }
 
+    /// A linker script.
+    pub(super) fn script(&mut self, path: &Path) {
+        self.lib(false);
+        self.args.extend(["-T".into(), path.as_os_str().to_owned()]);
+    }
+
     pub(super) fn finish(mut self) -> Vec<OsString> {
         self.lib(false);
         self.args

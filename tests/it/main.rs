@@ -25,6 +25,7 @@ mod records;
 mod run;
 mod run_steps;
 mod rust;
+mod section_orders;
 mod space;
 mod steps;
 mod symbols;
