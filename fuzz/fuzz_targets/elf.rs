@@ -10,4 +10,5 @@ fuzz_target!(|data: &[u8]| {
         // A section's header has 40 bytes, or 64.
         assert!(native.patchable_sections <= data.len() / 40);
     }
+    let _ = elf::named_sections(data, 32, |section| assert!(section.name.len() <= 32));
 });

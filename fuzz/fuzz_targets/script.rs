@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use thinshim::thinlto::script;
+use thinshim::thinlto::{script, section_order};
 
 fuzz_target!(|data: &[u8]| {
     if let Some(names) = script::inputs(data) {
@@ -14,4 +14,5 @@ fuzz_target!(|data: &[u8]| {
         let _ = pattern.matches(data);
         let _ = pattern.matches(b"lib/two.a:native.o");
     }
+    let _ = section_order::parse(data);
 });

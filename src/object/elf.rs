@@ -1,4 +1,4 @@
-//! ELF headers: is this native object what a back end should have written?
+//! ELF headers: is this native object what a back end should have written, and which sections has it?
 
 use object::read::elf::{FileHeader, SectionHeader};
 use object::{Endianness, ReadRef, SectionIndex, elf};

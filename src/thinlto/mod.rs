@@ -6,6 +6,7 @@ pub mod inputs;
 pub mod module;
 pub mod names;
 pub mod namesake;
+mod native_inputs;
 pub mod native_link;
 pub mod script;
 pub mod section_order;

@@ -91,6 +91,7 @@ pub fn wants_merge(link: &Link, sections: usize) -> bool {
         && sections >= PATCHABLE_MIN
         && !link.gc_sections
         && !link.emit_relocs
+        && !link.names_scripts()
         && link.scripts_in_force().all(|script| {
             fs::read(script).is_ok_and(|text| {
                 let name = crate::object::elf::PATCHABLE;

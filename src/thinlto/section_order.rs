@@ -8,20 +8,41 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::{Read, Seek};
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use object::ReadCache;
-
-use super::inputs::{Inputs, Piece};
-use crate::invocation::lld::{Element, Kind as Output, Link};
-use crate::object::archive::{self, Place};
-use crate::object::elf::{self, Named};
-use crate::object::kind::{self, Kind};
+use super::inputs::Inputs;
+use super::native_inputs;
+use crate::invocation::lld::{Element, Kind, Link};
 
 /// From this many names on, it pays to look for them in the objects.
 const NAMES_MIN: usize = 32;
+
+/// Bytes of a name, at most: objects are searched for names as long as the longest.
+const NAME_MAX: usize = 255;
+
+/// Options that let something else have a say in where sections go.
+const DECIDING: [&str; 4] =
+    ["enable-non-contiguous-regions", "fix-cortex-a53-843419", "fix-cortex-a8", "sort-section"];
+
+/// How the names of sections begin that lld makes, or that it may drop.
+const RESERVED: [&str; 15] = [
+    "COMMON",
+    "LARGE_COMMON",
+    ".ARM.",
+    ".MIPS.",
+    ".comment",
+    ".debug",
+    ".eh_frame",
+    ".gnu.",
+    ".llvm",
+    ".note",
+    ".rel",
+    ".riscv.",
+    ".shstrtab",
+    ".strtab",
+    ".symtab",
+];
 
 /// A script of nothing but output sections, each with the names of its input sections in order.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,33 +50,16 @@ pub struct SectionOrder {
     outputs: Vec<(String, Vec<String>)>,
 }
 
-/// A native input, as the linker comes to it.
-struct Input<'a> {
-    path: &'a Path,
-    /// Linked only where something needs it, so at a place that is not known: an object, and
-    /// members of an archive.
-    lazy: bool,
-    lazy_members: bool,
-}
-
-impl<'a> Input<'a> {
-    fn object(path: &'a Path, lazy: bool) -> Self {
-        Input { path, lazy, lazy_members: true }
-    }
-}
-
 impl SectionOrder {
     /// The order that a link's only script asks for. `None` where there is no such script, or
     /// something else decides on the order, too.
     pub fn of(link: &Link) -> Option<SectionOrder> {
         let [script] = link.scripts.as_slice() else { return None };
-        let decides = |element: Element<'_>| {
-            matches!(element, Element::Option { row, .. }
-                if ["sort-section", "enable-non-contiguous-regions"].contains(&row.name))
-        };
-        if link.kind != Output::Relocatable
+        let decides = |element: Element<'_>| matches!(element, Element::Option { row, .. } if DECIDING.contains(&row.name));
+        if link.kind != Kind::Relocatable
             || link.gc_sections
             || link.emit_relocs
+            || link.names_scripts()
             || link.elements().any(decides)
         {
             return None;
@@ -77,8 +81,8 @@ impl SectionOrder {
         let longest = places.keys().map(|name| name.len()).max()?;
         let mut count = 0;
         let mut certain = true;
-        for input in in_order(inputs, natives, regular)? {
-            look(&input, longest, &mut |section, lazy| {
+        for input in native_inputs::in_order(inputs, natives, regular)? {
+            input.sections(longest, &mut |section, lazy| {
                 let Some(place) = places.get_mut(section.name) else { return };
                 // One that is dropped with its group, merged with others or moved beside one
                 // would not stand where it came.
@@ -101,13 +105,13 @@ impl SectionOrder {
                 let here = place(name);
                 let back = here.is_some_and(|here| before.is_some_and(|before| here < before));
                 before = here.or(before);
-                // The output's section symbol is put among those of the file whose section comes
-                // first in the first description that has any (lld before 17), or the last one
-                // (`addSectionSymbols` in `lld/ELF/Writer.cpp`).
-                let alone = last == Some(at);
+                // The last description that has any decides where the output's section symbol stands
+                // (`addSectionSymbols` in `lld/ELF/Writer.cpp`); behind the last of all comes what
+                // no script names and what is called as the output (`addOrphanSections`).
+                let apart = last.is_some_and(|last| at == last || at == last + 1);
                 script.push_str(match at {
                     0 => "    *(",
-                    _ if back || alone => ")\n    *(",
+                    _ if back || apart => ")\n    *(",
                     _ => " ",
                 });
                 script.push_str(name);
@@ -119,70 +123,15 @@ impl SectionOrder {
     }
 }
 
-/// The native link's inputs. `None` where one is looked for, or is not what it seems.
-fn in_order<'a>(
-    inputs: &'a Inputs<'_>,
-    natives: &'a [Option<PathBuf>],
-    regular: Option<&'a Path>,
-) -> Option<Vec<Input<'a>>> {
-    let mut files = Vec::with_capacity(inputs.pieces.len());
-    for piece in &inputs.pieces {
-        files.push(match piece {
-            Piece::Word(Element::Option { .. }) => continue,
-            Piece::Word(Element::Input { path, state }) if !state.binary => Input {
-                path: Path::new(*path),
-                lazy: state.in_lib,
-                lazy_members: !state.whole_archive,
-            },
-            Piece::Module { index, .. } => match &natives[*index] {
-                Some(native) => Input::object(native, false),
-                None => continue,
-            },
-            Piece::Native { path, lazy } => Input::object(Path::new(path), *lazy),
-            Piece::Word(_) | Piece::Namesake(_) => return None,
-        });
-    }
-    files.extend(regular.map(|path| Input::object(path, false)));
-    Some(files)
-}
-
-/// Shows the sections of an input whose names are no longer than `longest`, in order, with whether
-/// their object is lazy. `None` where it is not an object or an archive of objects.
-fn look(input: &Input<'_>, longest: usize, see: &mut dyn FnMut(Named<'_>, bool)) -> Option<()> {
-    let mut file = File::open(input.path).ok()?;
-    let mut head = [0; 8];
-    file.read_exact(&mut head).and_then(|()| file.rewind()).ok()?;
-    match kind::of(&head) {
-        Kind::Elf => {
-            elf::named_sections(&ReadCache::new(file), longest, |at| see(at, input.lazy)).ok()
-        }
-        Kind::Archive | Kind::ThinArchive => {
-            let data = fs::read(input.path).ok()?;
-            for member in archive::members(input.path, &data).ok()? {
-                match member.place {
-                    Place::Inside(range) => {
-                        let see = |at: Named<'_>| see(at, input.lazy_members);
-                        elf::named_sections(data.get(range)?, longest, see).ok()?;
-                    }
-                    Place::File(path) => {
-                        look(&Input::object(&path, input.lazy_members), longest, see)?;
-                    }
-                }
-            }
-            Some(())
-        }
-        Kind::Bitcode | Kind::Other => None,
-    }
-}
-
 /// Reads a script, if it is nothing but an order of at least [`NAMES_MIN`] sections.
-fn parse(text: &[u8]) -> Option<SectionOrder> {
+pub fn parse(text: &[u8]) -> Option<SectionOrder> {
     let text = std::str::from_utf8(text).ok()?;
     let mut words = Words(text);
     words.expect("SECTIONS")?;
     words.expect("{")?;
     let mut outputs: Vec<(String, Vec<String>)> = Vec::new();
     let mut seen = HashSet::new();
+    let mut seen_outputs = HashSet::new();
     loop {
         let output = match words.next()? {
             "}" => break,
@@ -206,8 +155,7 @@ fn parse(text: &[u8]) -> Option<SectionOrder> {
                 _ => return None,
             }
         }
-        let known = outputs.iter().any(|(known, _)| known == output);
-        if known || names.is_empty() {
+        if names.is_empty() || !seen_outputs.insert(output) {
             return None;
         }
         outputs.push((output.to_owned(), names));
@@ -216,11 +164,15 @@ fn parse(text: &[u8]) -> Option<SectionOrder> {
     (rest.is_none() && seen.len() >= NAMES_MIN).then_some(SectionOrder { outputs })
 }
 
-/// The word, if it is a section's whole name: no pattern, nothing that is quoted or computed.
+/// The word, if it is the whole name of a section of a program: no pattern, nothing that is quoted
+/// or computed.
 fn name(word: &str) -> Option<&str> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._$".contains(&byte);
-    (word.bytes().any(|byte| byte.is_ascii_alphanumeric()) && word.bytes().all(plain))
-        .then_some(word)
+    let usual = word.len() <= NAME_MAX
+        && word.bytes().all(plain)
+        && word.bytes().any(|byte| byte.is_ascii_alphanumeric())
+        && !RESERVED.iter().any(|start| word.starts_with(start));
+    usual.then_some(word)
 }
 
 /// The words of a script; punctuation is a word of its own.
@@ -294,6 +246,9 @@ mod tests {
             ("}}", "}} ENTRY(x)"),
             ("}}", "}"),
             ("SECTIONS", "/* */ SECTIONS"),
+            ("*(.x.7)", "*(COMMON)"),
+            ("*(.x.7)", "*(.gnu.linkonce.t.x)"),
+            ("*(.x.7)", &format!("*(.{})", "x".repeat(NAME_MAX))),
         ] {
             let other = text.replace(from, to);
             assert_ne!(other, text);
@@ -318,9 +273,9 @@ mod tests {
         let places = [("a", 3), ("b", 5), ("c", 4), ("d", 9), ("e", 2)];
         assert_eq!(written(&["a", "b", "d"], &places), "*(a b) *(d)");
         assert_eq!(written(&["a", "b", "c", "d"], &places), "*(a b) *(c) *(d)");
-        assert_eq!(written(&["e", "a", "x", "d", "y"], &places), "*(e a x) *(d y)");
+        assert_eq!(written(&["e", "a", "x", "d", "y"], &places), "*(e a x) *(d) *(y)");
         assert_eq!(written(&["x", "d", "e"], &places), "*(x d) *(e)");
-        assert_eq!(written(&["x", "e", "y"], &places), "*(x) *(e y)");
+        assert_eq!(written(&["x", "e", "y"], &places), "*(x) *(e) *(y)");
         assert_eq!(written(&["x", "y"], &places), "*(x y)");
         assert_eq!(written(&["a"], &places), "*(a)");
     }

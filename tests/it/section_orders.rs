@@ -87,7 +87,21 @@ fn sections_in_order_are_found_at_once() {
         for (at, name) in [(60, "z"), (30, "y"), (29, "x"), (0, "w")] {
             names.insert(at, format!(".order.none_{name}"));
         }
-        assert_eq!(descriptions(&space, &names, INPUTS, NATIVE), 4, "LLVM {llvm}");
+        assert_eq!(descriptions(&space, &names, INPUTS, NATIVE), 5, "LLVM {llvm}");
+        // What is called as an output goes behind the last description, which nobody has a section for.
+        for late in ["\"a\"", "\"ao\",@progbits,.text"] {
+            space.write(
+                "late.s",
+                format!(".section .order.late,{late}\n.quad 0x1234\n.text\nnop\n"),
+            );
+            space.real("clang -c late.s").ok();
+            let with = |inputs: &str| format!("{inputs} late.o");
+            assert_eq!(
+                descriptions(&space, &names, &with(INPUTS), &with(NATIVE)),
+                5,
+                "LLVM {llvm}"
+            );
+        }
     }
 }
 
@@ -136,6 +150,12 @@ fn sections_in_doubt_are_left_to_the_script() {
             space.real("clang -c odd.s").ok();
             of("", "three.o odd.o");
         }
+        // A file that names the scripts.
+        space.write("order.lds", script(&all));
+        let inputs = "one.o three.o two.o four.o --dependency-file=words.d";
+        space.strict(&format!("ld.lld -r -T order.lds {inputs} -o out.o")).ok();
+        let words = space.text("words.d");
+        assert!(words.contains(" order.lds") && !words.contains("/order.lds"), "{words}");
         // Another script, and one that is more than an order.
         space.write("more.lds", "SECTIONS { .more : { *(.order.five*) } }");
         of("-T more.lds", "three.o");

@@ -183,6 +183,11 @@ impl Link {
         self.side_outputs.iter().map(file).filter(|name| !name.is_empty() && name != "-")
     }
 
+    /// Whether a file that the link writes names its scripts.
+    pub fn names_scripts(&self) -> bool {
+        self.side_outputs.iter().any(|side| side.row.side == Side::DependencyFile)
+    }
+
     /// Whether the link removes or folds sections, so that it matters whether functions and data have their own.
     pub fn picks_sections(&self) -> bool {
         self.kind != Kind::Relocatable && (self.gc_sections || self.icf)
