@@ -172,6 +172,8 @@ pub fn options(
     }
     let major = major_version(clang);
     let mut known: HashMap<_, Arc<[OsString]>> = HashMap::new();
+    // Mostly a module is of its neighbour's kind.
+    let mut last = None;
     modules
         .iter()
         .map(|module| {
@@ -180,12 +182,15 @@ pub fn options(
                 return Ok(Arc::default());
             }
             let key = (&module.record, &module.triple);
-            if let Some(options) = known.get(&key) {
+            if let Some((_, options)) = last.as_ref().filter(|(known, _)| *known == key) {
                 return Ok(Arc::clone(options));
             }
-            let options: Arc<[OsString]> =
-                back_end::options(link, module, settings.options, major)?.into();
+            let options = match known.get(&key) {
+                Some(options) => Arc::clone(options),
+                None => back_end::options(link, module, settings.options, major)?.into(),
+            };
             known.insert(key, Arc::clone(&options));
+            last = Some((key, Arc::clone(&options)));
             Ok(options)
         })
         .collect()

@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::os::unix::ffi::OsStrExt;
 
-use super::table::{Fate, is_plain};
+use super::table::{self, Fate, Form, is_plain};
 use super::{Item, items};
 
 /// An option that may not, or cannot safely, reach a back end.
@@ -109,10 +109,43 @@ pub fn without_loop_alignment(options: &[OsString]) -> Vec<OsString> {
 
 /// The target triple among a record's options; the last counts.
 pub fn target(options: &[OsString]) -> Option<&str> {
+    if let Some(told) = only_target(options) {
+        return told.to_str();
+    }
+    last_target(options)?.to_str()
+}
+
+fn last_target(options: &[OsString]) -> Option<&OsStr> {
     let targets = items(options).filter(|item| {
         item.row.is_some_and(|row| matches!(row.name, "--target=" | "--target" | "-target"))
     });
-    targets.last()?.value.to_str()
+    Some(targets.last()?.value)
+}
+
+/// The triple where one word tells it, and that can be seen without a look at the others: a link asks
+/// thousands of modules. `None`: not so plain.
+fn only_target(options: &[OsString]) -> Option<&OsStr> {
+    let mut found = None;
+    for (at, word) in options.iter().enumerate() {
+        let word = word.as_bytes();
+        if word == b"--" || word.starts_with(b"-target") {
+            return None;
+        }
+        if word.starts_with(b"--target") {
+            if found.is_some() {
+                return None;
+            }
+            found = Some((at, word.strip_prefix(b"--target=")?));
+        }
+    }
+    let (at, triple) = found?;
+    // The word before may take it for its value.
+    let takes = |before: &OsString| {
+        let row = table::find(before.as_bytes());
+        row.form == Form::Separate || row.form == Form::Either && before.len() == row.name.len()
+    };
+    let before = at.checked_sub(1).map(|before| &options[before]);
+    (!before.is_some_and(takes)).then(|| OsStr::from_bytes(triple))
 }
 
 fn chosen(options: &[OsString], wanted: impl Fn(&[u8]) -> bool) -> Vec<OsString> {
@@ -199,6 +232,25 @@ mod tests {
     use std::os::unix::ffi::OsStringExt;
 
     proptest! {
+        #[test]
+        fn a_target_is_seen_at_once_or_looked_for(
+            args in proptest::collection::vec(
+                prop_oneof![
+                    Just("--target=a-b-c"), Just("--target=d"), Just("--target"), Just("-target"), Just("-mllvm"),
+                    Just("-Xclang"), Just("--"), Just("-march"), Just("-march=x"), Just("-o"), Just("-O2"), Just("x"),
+                    Just("-I"), Just("-D"), Just("-"), Just(""),
+                ],
+                0..6,
+            ),
+        ) {
+            let args: Vec<OsString> = args.into_iter().map(OsString::from).collect();
+            if let Some(seen) = only_target(&args) {
+                prop_assert_eq!(Some(seen), last_target(&args));
+            }
+            let plain = [OsString::from("-O2"), "--target=e".into()];
+            prop_assert_eq!(only_target(&plain), Some("e".as_ref()));
+        }
+
         #[test]
         fn items_print_as_they_were_and_a_record_passes_whatever_follows(
             args in proptest::collection::vec(word().prop_map(OsString::from_vec), 0..8),
