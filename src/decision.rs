@@ -1,6 +1,7 @@
 //! Whether a link is distributed, and if not, why: decided before anything is written.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -185,11 +186,13 @@ pub fn options(
             if let Some((_, options)) = last.as_ref().filter(|(known, _)| *known == key) {
                 return Ok(Arc::clone(options));
             }
-            let options = match known.get(&key) {
-                Some(options) => Arc::clone(options),
-                None => back_end::options(link, module, settings.options, major)?.into(),
+            let options = match known.entry(key) {
+                Entry::Occupied(known) => Arc::clone(known.get()),
+                Entry::Vacant(new) => {
+                    let options = back_end::options(link, module, settings.options, major)?;
+                    Arc::clone(new.insert(options.into()))
+                }
             };
-            known.insert(key, Arc::clone(&options));
             last = Some((key, Arc::clone(&options)));
             Ok(options)
         })

@@ -1,6 +1,6 @@
 //! ELF headers: is this native object what a back end should have written, and which sections has it?
 
-use object::read::elf::{FileHeader, SectionHeader};
+use object::read::elf::{FileHeader, SectionHeader, SectionTable};
 use object::{Endianness, ReadRef, SectionIndex, elf};
 
 /// The name of the sections that make a `-r` link's cost grow with the square of their number.
@@ -38,17 +38,24 @@ pub fn read(data: &[u8]) -> Result<Native, String> {
     }
 }
 
-fn class<H: FileHeader<Endian = Endianness>>(data: &[u8]) -> Result<Native, String> {
-    let broken = |error: object::Error| format!("it is not a whole ELF object ({error})");
+/// What sections are found by.
+struct Tables<'data, H: FileHeader, R: ReadRef<'data>> {
+    header: &'data H,
+    endian: Endianness,
+    sections: SectionTable<'data, H, R>,
+    names: &'data [u8],
+}
+
+fn broken(error: object::Error) -> String {
+    format!("it is not a whole ELF object ({error})")
+}
+
+fn tables<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(
+    data: R,
+) -> Result<Tables<'data, H, R>, String> {
     let header = H::parse(data).map_err(broken)?;
     let endian = header.endian().map_err(broken)?;
-    if header.e_type(endian) != elf::ET_REL {
-        return Err("it is not a relocatable object".into());
-    }
     let sections = header.sections(endian, data).map_err(broken)?;
-    if sections.is_empty() {
-        return Err("it has no sections".into());
-    }
     let names = match header.shstrndx(endian, data).map_err(broken)? {
         0 => &[][..],
         index => {
@@ -56,6 +63,17 @@ fn class<H: FileHeader<Endian = Endianness>>(data: &[u8]) -> Result<Native, Stri
             section.data(endian, data).map_err(broken)?
         }
     };
+    Ok(Tables { header, endian, sections, names })
+}
+
+fn class<H: FileHeader<Endian = Endianness>>(data: &[u8]) -> Result<Native, String> {
+    let Tables { header, endian, sections, names } = tables::<H, _>(data)?;
+    if header.e_type(endian) != elf::ET_REL {
+        return Err("it is not a relocatable object".into());
+    }
+    if sections.is_empty() {
+        return Err("it has no sections".into());
+    }
     let mut native = Native {
         machine: header.e_machine(endian).0,
         patchable_sections: 0,
@@ -120,13 +138,7 @@ fn named_in<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(
     longest: usize,
     mut see: impl FnMut(Named<'data>),
 ) -> Result<(), String> {
-    let broken = |error: object::Error| format!("it is not a whole ELF object ({error})");
-    let header = H::parse(data).map_err(broken)?;
-    let endian = header.endian().map_err(broken)?;
-    let sections = header.sections(endian, data).map_err(broken)?;
-    let names =
-        sections.section(SectionIndex(header.shstrndx(endian, data).map_err(broken)? as usize));
-    let names = names.and_then(|names| names.data(endian, data)).map_err(broken)?;
+    let Tables { endian, sections, names, .. } = tables::<H, R>(data)?;
     for section in sections.iter() {
         let kind = section.sh_type(endian);
         if [elf::SHT_REL, elf::SHT_RELA, elf::SHT_CREL].contains(&kind) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::inputs::{Inputs, Piece};
 use super::thin_link::Arguments;
-use crate::invocation::lld::{Act, Element, Kind, Link};
+use crate::invocation::lld::{Act, Element, Link};
 
 /// Merges sections of which a kernel with call padding has one a function. They are tied to their
 /// functions by `SHF_LINK_ORDER`, and lld compares each with all earlier ones of that name
@@ -84,14 +84,11 @@ pub fn args(
     args
 }
 
-/// Whether merging the patchable sections pays and is safe: an intermediate link that keeps every
-/// section, whose scripts do not speak of those sections themselves.
+/// Whether merging the patchable sections pays and is safe: the link's scripts do not speak of those
+/// sections themselves.
 pub fn wants_merge(link: &Link, sections: usize) -> bool {
-    link.kind == Kind::Relocatable
+    link.takes_scripts()
         && sections >= PATCHABLE_MIN
-        && !link.gc_sections
-        && !link.emit_relocs
-        && !link.names_scripts()
         && link.scripts_in_force().all(|script| {
             fs::read(script).is_ok_and(|text| {
                 let name = crate::object::elf::PATCHABLE;

@@ -13,17 +13,13 @@ use std::path::{Path, PathBuf};
 
 use super::inputs::Inputs;
 use super::native_inputs;
-use crate::invocation::lld::{Element, Kind, Link};
+use crate::invocation::lld::Link;
 
 /// From this many names on, it pays to look for them in the objects.
 const NAMES_MIN: usize = 32;
 
 /// Bytes of a name, at most: objects are searched for names as long as the longest.
 const NAME_MAX: usize = 255;
-
-/// Options that let something else have a say in where sections go.
-const DECIDING: [&str; 4] =
-    ["enable-non-contiguous-regions", "fix-cortex-a53-843419", "fix-cortex-a8", "sort-section"];
 
 /// How the names of sections begin that lld makes, or that it may drop.
 const RESERVED: [&str; 15] = [
@@ -55,13 +51,7 @@ impl SectionOrder {
     /// something else decides on the order, too.
     pub fn of(link: &Link) -> Option<SectionOrder> {
         let [script] = link.scripts.as_slice() else { return None };
-        let decides = |element: Element<'_>| matches!(element, Element::Option { row, .. } if DECIDING.contains(&row.name));
-        if link.kind != Kind::Relocatable
-            || link.gc_sections
-            || link.emit_relocs
-            || link.names_scripts()
-            || link.elements().any(decides)
-        {
+        if !link.takes_scripts() || link.places_sections {
             return None;
         }
         parse(&fs::read(script).ok()?)

@@ -13,7 +13,7 @@ pub use options::{
     Refused, back_end_options, check, follow_profile, known_to_linker, target,
     without_loop_alignment,
 };
-use table::{Fate, Form, Row};
+use table::{Fate, Row};
 
 /// What a clang command line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ pub(crate) fn items(args: &[OsString]) -> impl Iterator<Item = Item<'_>> {
         }
         let row = table::find(bytes);
         let joined = OsStr::from_bytes(&bytes[row.name.len()..]);
-        let separate = row.form == Form::Separate || row.form == Form::Either && joined.is_empty();
+        let separate = row.takes_next(bytes);
         let (count, value) = match after.first() {
             Some(next) if separate => (2, next.as_os_str()),
             _ => (1, joined),

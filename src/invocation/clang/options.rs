@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::os::unix::ffi::OsStrExt;
 
-use super::table::{self, Fate, Form, is_plain};
+use super::table::{self, Fate, is_plain};
 use super::{Item, items};
 
 /// An option that may not, or cannot safely, reach a back end.
@@ -140,10 +140,7 @@ fn only_target(options: &[OsString]) -> Option<&OsStr> {
     }
     let (at, triple) = found?;
     // The word before may take it for its value.
-    let takes = |before: &OsString| {
-        let row = table::find(before.as_bytes());
-        row.form == Form::Separate || row.form == Form::Either && before.len() == row.name.len()
-    };
+    let takes = |before: &OsString| table::find(before.as_bytes()).takes_next(before.as_bytes());
     let before = at.checked_sub(1).map(|before| &options[before]);
     (!before.is_some_and(takes)).then(|| OsStr::from_bytes(triple))
 }

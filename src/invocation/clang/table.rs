@@ -72,6 +72,17 @@ pub struct Row {
     pub fate: Fate,
 }
 
+impl Row {
+    /// Whether `word`, which is this option, has its value in the next word.
+    pub fn takes_next(&self, word: &[u8]) -> bool {
+        match self.form {
+            Separate => true,
+            Either => word.len() == self.name.len(),
+            Flag | Joined => false,
+        }
+    }
+}
+
 const fn row(name: &'static str, form: Form, fate: Fate) -> Row {
     Row { name, form, fate }
 }

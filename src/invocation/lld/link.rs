@@ -45,6 +45,8 @@ pub struct Link {
     pub icf: bool,
     /// `--emit-relocs`.
     pub emit_relocs: bool,
+    /// Something other than scripts and the order of inputs decides on the order of sections.
+    pub places_sections: bool,
     /// `--fat-lto-objects`: ELF objects with bitcode in `.llvm.lto` count as bitcode.
     pub fat_lto_objects: bool,
     /// `--lto=thin`: modules made for either kind of LTO count as thin ones.
@@ -183,9 +185,12 @@ impl Link {
         self.side_outputs.iter().map(file).filter(|name| !name.is_empty() && name != "-")
     }
 
-    /// Whether a file that the link writes names its scripts.
-    pub fn names_scripts(&self) -> bool {
-        self.side_outputs.iter().any(|side| side.row.side == Side::DependencyFile)
+    /// Whether scripts of thinshim's own may have a part in this link: an intermediate one that keeps
+    /// every section, and writes no file that names its scripts.
+    pub fn takes_scripts(&self) -> bool {
+        let names_scripts =
+            self.side_outputs.iter().any(|side| side.row.side == Side::DependencyFile);
+        self.kind == Kind::Relocatable && !self.gc_sections && !self.emit_relocs && !names_scripts
     }
 
     /// Whether the link removes or folds sections, so that it matters whether functions and data have their own.

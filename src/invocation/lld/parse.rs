@@ -182,6 +182,7 @@ impl Parser {
             Act::GcSections(on) => self.link.gc_sections = on,
             Act::Icf(on) => self.link.icf = on,
             Act::EmitRelocs => self.link.emit_relocs = true,
+            Act::PlacesSections => self.link.places_sections = true,
             Act::Version => self.only_version = true,
             Act::Quoting if value == "posix" => (),
             Act::Quoting => return Err("not the quoting of this system".into()),

@@ -113,6 +113,8 @@ pub enum Act {
     GcSections(bool),
     Icf(bool),
     EmitRelocs,
+    /// Has a say in where sections go.
+    PlacesSections,
     // Not only a link, or none.
     Version,
     Quoting,
