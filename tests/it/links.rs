@@ -366,6 +366,38 @@ fn split_lto_units_of_cpp() {
     }
 }
 
+/// The thin link alone knows that a virtual function has one implementation, and only where the option says that
+/// nobody else can have another.
+#[test]
+fn virtual_calls_that_the_whole_program_decides() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        space.write("shape.h", "struct Shape { virtual int area(int) = 0; };\nShape *any();\n");
+        space.compile(
+            "-fwhole-program-vtables -fno-split-lto-unit -fno-rtti -fno-exceptions -fno-inline",
+            &[
+                ("main.cpp", "#include \"shape.h\"\nint main() { return any()->area(4); }\n"),
+                (
+                    "square.cpp",
+                    "#include \"shape.h\"\nextern \"C\" void __cxa_pure_virtual() { for (;;) {} }\n\
+                     struct Square : Shape { int area(int x) override; };\n\
+                     int Square::area(int x) { return x * x; }\n\
+                     static Square square;\nShape *any() { return &square; }\n",
+                ),
+            ],
+        );
+        let direct = |option: &str| {
+            assert_eq!(same_link(&space, &program(&format!("{option} main.o square.o"))), 2);
+            assert_eq!(space.real("./recorded").end().end(), (Some(16), None));
+            let code = space
+                .real("llvm-objdump -d --no-show-raw-insn --disassemble-symbols=main recorded");
+            code.ok().stdout.contains("Square")
+        };
+        assert!(direct("--lto-whole-program-visibility"), "LLVM {llvm}");
+        assert!(!direct("--no-lto-whole-program-visibility"), "LLVM {llvm}");
+    }
+}
+
 /// Objects that clang made without thinshim take the options of the link line.
 #[test]
 fn objects_without_a_record() {
