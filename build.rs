@@ -5,7 +5,7 @@ use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 
-const SOURCES: [&str; 2] = ["src/warm/preload.rs", "src/warm/wire.rs"];
+const SOURCES: [&str; 3] = ["src/warm/preload.rs", "src/warm/text.rs", "src/warm/wire.rs"];
 
 fn main() {
     for source in SOURCES {

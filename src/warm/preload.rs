@@ -15,6 +15,8 @@ use core::mem::{offset_of, size_of, transmute};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
+#[cfg_attr(clippy, path = "text.rs")]
+mod text;
 #[cfg(not(clippy))]
 #[allow(dead_code, reason = "the half of the other side")]
 mod wire;
@@ -113,6 +115,9 @@ const SYS_RT_SIGPROCMASK: c_long = 14;
 #[cfg(not(target_arch = "x86_64"))]
 const SYS_RT_SIGPROCMASK: c_long = 135;
 
+/// Moving the code costs what it spares this number of jobs; who has had as many may have as many again.
+const JOBS_BEFORE_MOVE: usize = 16;
+
 /// The compiler's own `main`.
 static MAIN: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 
@@ -169,6 +174,10 @@ unsafe extern "C" fn serve(argc: c_int, argv: Strings, envp: Strings) -> c_int {
         let Some((socket, library)) = descriptors() else { return compile(argc, argv, envp) };
         close(library);
         answer(socket, HELLO);
+        for _ in 0..JOBS_BEFORE_MOVE {
+            take_job(socket);
+        }
+        text::on_huge_pages();
         loop {
             take_job(socket);
         }

@@ -466,6 +466,41 @@ fn a_job_from_outside() {
     assert!(run.wait().expect("thinshim").success());
 }
 
+/// Bytes of code in `/proc/PID/maps` that are LLVM's files.
+fn mapped_code(maps: &str) -> u64 {
+    let lines = maps.lines().filter(|line| line.contains(" r-xp ") && line.contains("/lib"));
+    let of_llvm = lines.filter(|line| line.contains("libLLVM") || line.contains("libclang"));
+    let size = |line: &str| -> Option<u64> {
+        let (from, to) = line.split(' ').next()?.split_once('-')?;
+        let address = |text: &str| u64::from_str_radix(text, 16).ok();
+        Some(address(to)? - address(from)?)
+    };
+    of_llvm.map(|line| size(line).expect(line)).sum()
+}
+
+/// After some jobs the compiler's code stands in memory of its own, but for the ends of each library, which are no
+/// whole huge page; what it compiles is the same.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn code_on_huge_pages() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        space.write("a.c", "int a;\n");
+        space.write("b.c", "int puts(const char *); int main(void) { return puts(\"b\") < 0; }\n");
+        let script = "p=; maps() { cat /proc/$p/maps; }\n\
+             clang -c a.c; for c in $(cat /proc/$PPID/task/$PPID/children); do\n\
+             case $(readlink /proc/$c/exe) in */clang*) p=$c; esac; done; maps > before\n\
+             i=0; while [ $i -lt 20 ]; do clang -c a.c; i=$((i + 1)); done; maps > after\n\
+             clang -O2 -g -c b.c -o moved.o";
+        served(&below(&space, "on", script).ok(), 22, 22);
+        let (before, after) = (space.text("before"), space.text("after"));
+        assert!(mapped_code(&before) > 32 << 20, "LLVM {llvm}: {before}");
+        assert!(mapped_code(&after) < 8 << 20, "LLVM {llvm}: {after}");
+        space.real("clang -O2 -g -c b.c -o reference.o").ok();
+        assert_eq!(space.read("moved.o"), space.read("reference.o"));
+    }
+}
+
 /// `THINSHIM_TEST_JOBS` of them in a warm compiler: it stays as it was.
 #[test]
 fn many_jobs_leave_nothing_behind() {
