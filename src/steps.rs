@@ -299,7 +299,7 @@ fn job(
     search_paths.extend(module.record.iter().flat_map(|record| record.search_paths.clone()));
     for name in imported.iter().filter(|name| *name != path.as_bytes()) {
         let other = look(&OsString::from_vec(name.clone()))?;
-        search_paths.extend(other.record.into_iter().flat_map(|record| record.search_paths));
+        search_paths.extend(other.record.iter().flat_map(|record| record.search_paths.clone()));
     }
     let modules = [module];
     let options = decision::options(link, &modules, settings, clang)?;

@@ -12,7 +12,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::module::{self, Module, Sort};
+use super::module::{self, Looker, Module, Sort};
 use super::namesake::{Member, Namesake, Source};
 use super::script;
 use crate::invocation::lld::{Act, Element, Link, State};
@@ -156,6 +156,7 @@ pub fn look<'a>(link: &'a Link, members: &Path) -> Result<Inputs<'a>, Trouble> {
     let mut looking = Looking {
         link,
         members,
+        looker: Looker::default(),
         inputs: Inputs::default(),
         archives: 0,
         doubt: None,
@@ -194,6 +195,7 @@ pub fn look<'a>(link: &'a Link, members: &Path) -> Result<Inputs<'a>, Trouble> {
 struct Looking<'a, 'm> {
     link: &'a Link,
     members: &'m Path,
+    looker: Looker,
     inputs: Inputs<'a>,
     archives: usize,
     /// What matters only where there is bitcode.
@@ -211,7 +213,7 @@ impl<'a> Looking<'a, '_> {
             return Ok(());
         }
         let path = path.to_owned();
-        match module::look(&path) {
+        match self.looker.look(&path) {
             Ok(Sort::Bitcode(module)) => {
                 no_doubt(&module, Path::new(&path).display())?;
                 self.module(*module, state.in_lib);
@@ -266,7 +268,7 @@ impl<'a> Looking<'a, '_> {
                     }
                     let file = file.into_os_string();
                     let told = Path::new(&file).display();
-                    let sort = module::look(&file).map_err(|error| match error.kind() {
+                    let sort = self.looker.look(&file).map_err(|error| match error.kind() {
                         io::ErrorKind::InvalidData => unclear(&told, &error),
                         _ => unreadable(&file, &error),
                     })?;

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use crate::invocation::clang;
 use crate::object::record::{Record, Unreadable};
@@ -17,7 +18,7 @@ pub struct Module {
     /// Its size in bytes, record included.
     pub size: u64,
     /// What it says of the compile that made it.
-    pub record: Option<Record>,
+    pub record: Option<Arc<Record>>,
     /// Its target triple, where its record names none: read from the bitcode.
     pub triple: Option<String>,
     /// It holds a module for ThinLTO.
@@ -45,41 +46,70 @@ const HEAD: usize = 20;
 /// The operating system's, and `InvalidData` for bitcode that cannot be understood. They do not name
 /// the file.
 pub fn look(path: &OsString) -> io::Result<Sort> {
-    let mut file = File::open(path)?;
-    let mut head = [0; HEAD];
-    let mut got = 0;
-    while got < HEAD {
-        match file.read(&mut head[got..])? {
-            0 => break,
-            more => got += more,
+    Looker::default().look(path)
+}
+
+/// Looks at many files: most have the record of the one before.
+#[derive(Debug, Default)]
+pub struct Looker {
+    last: Option<(Vec<u8>, Arc<Record>)>,
+}
+
+impl Looker {
+    /// As [`look`].
+    ///
+    /// # Errors
+    /// Those of [`look`].
+    pub fn look(&mut self, path: &OsString) -> io::Result<Sort> {
+        let mut file = File::open(path)?;
+        let mut head = [0; HEAD];
+        let mut got = 0;
+        while got < HEAD {
+            match file.read(&mut head[got..])? {
+                0 => break,
+                more => got += more,
+            }
         }
+        match kind::of(&head[..got]) {
+            kind::Kind::Bitcode => {}
+            other => return Ok(Sort::Other(other)),
+        }
+        let size = file.metadata()?.len();
+        if let Some(end) = wrapper::end(&head[..got]).filter(|&end| end <= size) {
+            let mut tail = vec![0; usize::try_from(size - end).map_err(io::Error::other)?];
+            file.read_exact_at(&mut tail, end)?;
+            // Without a target in the record the bitcode has to tell, lest a native object for another
+            // machine be taken for this module's.
+            if let Some(record) = self.record(tail)? {
+                return Ok(Sort::Bitcode(Box::new(Module {
+                    path: path.clone(),
+                    size,
+                    record: Some(record),
+                    triple: None,
+                    thin: true,
+                    regular: false,
+                })));
+            }
+        }
+        let mut data = head[..got].to_vec();
+        file.read_to_end(&mut data)?;
+        from_bytes(path, &data).map(|module| Sort::Bitcode(Box::new(module)))
     }
-    match kind::of(&head[..got]) {
-        kind::Kind::Bitcode => {}
-        other => return Ok(Sort::Other(other)),
-    }
-    let size = file.metadata()?.len();
-    if let Some(end) = wrapper::end(&head[..got]).filter(|&end| end <= size) {
-        let mut tail = vec![0; usize::try_from(size - end).map_err(io::Error::other)?];
-        file.read_exact_at(&mut tail, end)?;
-        // Without a target in the record the bitcode has to tell, lest a native object for another
-        // machine be taken for this module's.
-        if let Some(record) = read_record(&tail)?
-            && clang::target(&record.options).is_some()
+
+    /// The record in `tail`, where it names a target.
+    fn record(&mut self, tail: Vec<u8>) -> io::Result<Option<Arc<Record>>> {
+        if let Some((known, record)) = &self.last
+            && *known == tail
         {
-            return Ok(Sort::Bitcode(Box::new(Module {
-                path: path.clone(),
-                size,
-                record: Some(record),
-                triple: None,
-                thin: true,
-                regular: false,
-            })));
+            return Ok(Some(Arc::clone(record)));
         }
+        let record = read_record(&tail)?.filter(|record| clang::target(&record.options).is_some());
+        let record = record.map(Arc::new);
+        if let Some(record) = &record {
+            self.last = Some((tail, Arc::clone(record)));
+        }
+        Ok(record)
     }
-    let mut data = head[..got].to_vec();
-    file.read_to_end(&mut data)?;
-    from_bytes(path, &data).map(|module| Sort::Bitcode(Box::new(module)))
 }
 
 /// A module from all its bytes.
@@ -88,7 +118,7 @@ pub fn look(path: &OsString) -> io::Result<Sort> {
 /// `InvalidData`, where they are not bitcode that can be understood. It does not name the module.
 pub fn from_bytes(path: &OsString, data: &[u8]) -> io::Result<Module> {
     let parts = wrapper::split(data).ok_or_else(|| invalid("a broken bitcode wrapper"))?;
-    let record = read_record(parts.tail)?;
+    let record = read_record(parts.tail)?.map(Arc::new);
     let facts = module::facts(parts.bitcode, false).map_err(|_| invalid("broken bitcode"))?;
     Ok(Module {
         path: path.clone(),
