@@ -224,6 +224,7 @@ impl<'a> Distribution<'a> {
         let args = self.thin_link_args();
         let directory = self.paths.list.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(directory.join("native"))
+            .and_then(|()| self.work.create_index())
             .and_then(|()| fs::create_dir_all(Path::new(&self.paths.prefix)))
             .map_err(|error| self.fail("cannot make a work directory", &error))?;
         let ended = self.run_linker(&args)?;

@@ -4,13 +4,16 @@ use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::sys::guardian::Guardian;
+use crate::sys::spread;
 
 /// A private directory, removed when this goes unless it is to be kept.
 #[derive(Debug)]
 pub struct WorkDir {
     path: PathBuf,
+    index: PathBuf,
     keep: bool,
     guardian: Option<Guardian>,
     _lock: Option<File>,
@@ -20,6 +23,7 @@ pub struct WorkDir {
 const RIVALS_MAX: usize = 16;
 
 const MEMBERS: &str = "members";
+const INDEX: &str = "index";
 
 fn base_name(output: &Path) -> OsString {
     let mut base = OsString::from(".");
@@ -64,7 +68,8 @@ impl WorkDir {
     /// The operating system's.
     pub fn kept(path: &Path) -> io::Result<WorkDir> {
         fs::create_dir_all(path)?;
-        Ok(WorkDir { path: path.to_owned(), keep: true, guardian: None, _lock: None })
+        let index = path.join(INDEX);
+        Ok(WorkDir { path: path.to_owned(), index, keep: true, guardian: None, _lock: None })
     }
 
     fn elsewhere() -> io::Result<WorkDir> {
@@ -96,7 +101,10 @@ impl WorkDir {
 
     fn guarded(path: PathBuf, lock: Option<File>) -> io::Result<WorkDir> {
         let guardian = Guardian::set(&std::path::absolute(&path)?)?;
-        Ok(WorkDir { path, keep: false, guardian: Some(guardian), _lock: lock })
+        // Another name each time, for `spread`.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let index = path.join(INDEX).join(format!("{:x}", now.as_nanos()));
+        Ok(WorkDir { path, index, keep: false, guardian: Some(guardian), _lock: lock })
     }
 
     /// Where copied members stand, if the directory for `output` gets the name it should have.
@@ -107,6 +115,19 @@ impl WorkDir {
     /// Where copied members stand.
     pub fn members(&self) -> PathBuf {
         self.path.join(MEMBERS)
+    }
+
+    /// Where the individual indexes stand.
+    pub fn index(&self) -> &Path {
+        &self.index
+    }
+
+    /// Makes the directory for the individual indexes.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn create_index(&self) -> io::Result<()> {
+        if self.keep { fs::create_dir_all(&self.index) } else { spread::create_dir(&self.index) }
     }
 
     /// The directory.

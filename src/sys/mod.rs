@@ -10,5 +10,6 @@ pub mod guardian;
 pub mod heap;
 pub mod memory;
 pub mod signals;
+pub mod spread;
 pub mod step;
 pub mod told;

@@ -31,7 +31,7 @@ impl Paths {
             Path::new(path).components().filter(|part| *part == Component::ParentDir).count()
         };
         let depth = inputs.modules.iter().map(|module| climbs(&module.path)).max().unwrap_or(0);
-        let mut prefix = work.path().join("index").into_os_string();
+        let mut prefix = work.index().as_os_str().to_owned();
         for _ in 0..depth {
             prefix.push("/below");
         }
