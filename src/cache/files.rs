@@ -2,64 +2,33 @@
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::SystemTime;
 
 use super::digest::{self, Digest};
+use super::facts::{self, Facts, Reader, Sort};
 use super::signature::Signature;
-use crate::object::assembly::{Name, Opened};
-use crate::object::{module, wrapper};
-
-/// What is known of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
-    signature: Signature,
-    /// A change of the file changes its signature.
-    settled: bool,
-    /// The digest of its bytes; of a bitcode module, of the bitcode alone: what stands behind it
-    /// is not read by clang.
-    pub digest: Digest,
-    /// What the module's own assembly opens.
-    pub module_opens: Opened,
-    /// What assembly in its functions opens.
-    pub functions_open: Opened,
-    /// The module may name libraries for the linker to look for.
-    pub libraries: bool,
-}
-
-impl Facts {
-    /// Adds what the module opens, anywhere in it. One that may name libraries opens what cannot
-    /// be told.
-    pub fn add_to(&self, opened: &mut Opened) {
-        opened.extend(&self.module_opens);
-        opened.extend(&self.functions_open);
-        opened.unclear |= self.libraries;
-    }
-}
-
-/// How a file is looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Sort {
-    /// A bitcode module.
-    Module,
-    /// Any file.
-    Plain,
-}
 
 /// The files of a link. Each is looked at once.
 #[derive(Debug, Default)]
 pub struct Files {
     remembered: HashMap<(Sort, Signature), Facts>,
+    /// The modules among them, by what is in them: made where it is first asked for.
+    contents: Option<HashMap<Digest, (Sort, Signature)>>,
+    reader: Reader,
     seen: HashMap<(Sort, OsString), Arc<Facts>>,
     /// Something was read that was not remembered.
     is_new: bool,
 }
 
 const HEADER: &str = "thinshim files 2";
+/// So many new bytes keep one thread busy for longer than it takes to have two.
+const MUCH: u64 = 4 << 20;
 
 impl Files {
     /// The files that the memo at `path` remembers; none where it cannot be read.
@@ -69,7 +38,7 @@ impl Files {
         let known = lines.next() == Some(HEADER);
         let remembered = lines
             .filter(|_| known)
-            .filter_map(from_line)
+            .filter_map(facts::from_line)
             .map(|(sort, facts)| ((sort, facts.signature), facts));
         Files { remembered: remembered.collect(), ..Files::default() }
     }
@@ -79,7 +48,7 @@ impl Files {
         let mut text = String::from(HEADER);
         text.push('\n');
         for ((sort, _), facts) in self.seen.iter().filter(|(_, facts)| facts.settled) {
-            to_line(*sort, facts, &mut text);
+            facts::to_line(*sort, facts, &mut text);
         }
         self.is_new.then(|| digest::sealed(&text))
     }
@@ -100,6 +69,51 @@ impl Files {
         self.look(Sort::Plain, path)
     }
 
+    /// Looks at many files: two threads read what is new of them, where that is much. What cannot be
+    /// read is met again by who asks for it.
+    pub fn plain_all<'a>(&mut self, paths: impl Iterator<Item = &'a OsStr>) {
+        let now = SystemTime::now();
+        let (mut new, mut bytes) = (Vec::new(), 0);
+        for path in paths {
+            let key = (Sort::Plain, path.to_owned());
+            let Ok(meta) = fs::metadata(path) else { continue };
+            if !meta.is_file() || self.seen.contains_key(&key) {
+                continue;
+            }
+            if let Some(facts) = self.remembered.get(&(Sort::Plain, Signature::of(&meta))) {
+                self.seen.insert(key, Arc::new(facts.clone()));
+            } else {
+                bytes += meta.len();
+                new.push(path);
+            }
+        }
+        if bytes < MUCH {
+            return;
+        }
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut reader = Reader::default();
+            let turns = std::iter::repeat_with(|| new.get(next.fetch_add(1, Ordering::Relaxed)));
+            let read = turns.map_while(Option::<&_>::copied).filter_map(|path| {
+                let facts = reader.read(Sort::Plain, path, now, |_| None).ok()?;
+                Some((path, facts))
+            });
+            read.collect::<Vec<_>>()
+        };
+        let found = thread::scope(|scope| {
+            let helper = thread::Builder::new().spawn_scoped(scope, work);
+            let mut found = work();
+            if let Ok(helper) = helper {
+                found.extend(helper.join().unwrap_or_default());
+            }
+            found
+        });
+        for (path, facts) in found {
+            self.is_new |= facts.settled;
+            self.seen.insert((Sort::Plain, path.to_owned()), Arc::new(facts));
+        }
+    }
+
     /// The digest of a file that was looked at.
     pub fn known(&self, path: &OsStr) -> Option<Digest> {
         Some(self.seen.get(&(Sort::Plain, path.to_owned()))?.digest)
@@ -113,7 +127,7 @@ impl Files {
 
     /// Whether any file that was looked at may be another by now.
     pub fn have_changed(&self) -> bool {
-        self.seen.iter().any(|((sort, path), facts)| is_another(&[*sort], path, facts))
+        self.seen.iter().any(|((sort, path), facts)| facts::is_another(&[*sort], path, facts))
     }
 
     fn look(&mut self, sort: Sort, path: &OsStr) -> io::Result<Arc<Facts>> {
@@ -128,7 +142,14 @@ impl Files {
         let facts = if let Some(facts) = self.remembered.get(&(sort, Signature::of(&meta))) {
             facts.clone()
         } else {
-            let facts = read(sort, path, now)?;
+            let Files { remembered, contents, reader, .. } = self;
+            let facts = reader.read(sort, path, now, |digest| {
+                let contents = contents.get_or_insert_with(|| {
+                    let modules = remembered.iter().filter(|((sort, _), _)| *sort == Sort::Module);
+                    modules.map(|(key, facts)| (facts.digest, *key)).collect()
+                });
+                remembered.get(contents.get(&digest)?)
+            })?;
             self.is_new |= facts.settled;
             facts
         };
@@ -136,123 +157,6 @@ impl Files {
         self.seen.insert((sort, path.to_owned()), Arc::clone(&facts));
         Ok(facts)
     }
-}
-
-/// Whether the file at `path` may be another than when its facts were found.
-pub fn has_changed(path: &OsStr, facts: &Facts) -> bool {
-    is_another(&[Sort::Module, Sort::Plain], path, facts)
-}
-
-fn is_another(sorts: &[Sort], path: &OsStr, facts: &Facts) -> bool {
-    let Ok(meta) = fs::metadata(path) else { return true };
-    if Signature::of(&meta) != facts.signature {
-        return true;
-    }
-    // Two changes in one tick look like one.
-    !facts.settled
-        && sorts.iter().all(|&sort| {
-            read(sort, path, SystemTime::now()).ok().map(|now| now.digest) != Some(facts.digest)
-        })
-}
-
-fn read(sort: Sort, path: &OsStr, now: SystemTime) -> io::Result<Facts> {
-    let mut file = File::open(path)?;
-    let meta = file.metadata()?;
-    let signature = Signature::of(&meta);
-    let mut data = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0));
-    file.read_to_end(&mut data)?;
-    let mut facts = Facts {
-        signature,
-        settled: signature.is_settled(now),
-        digest: Digest::of(&data),
-        module_opens: Opened::default(),
-        functions_open: Opened::default(),
-        libraries: false,
-    };
-    if sort == Sort::Module {
-        facts.libraries = true;
-        let parsed = wrapper::split(&data).and_then(|parts| {
-            facts.digest = Digest::of(parts.bitcode);
-            module::facts(parts.bitcode, true).ok()
-        });
-        match parsed {
-            Some(parsed) => {
-                facts.module_opens = parsed.module_opens;
-                facts.functions_open = parsed.functions_open;
-                facts.libraries = !parsed.no_libraries;
-            }
-            None => facts.module_opens.unclear = true,
-        }
-    }
-    Ok(facts)
-}
-
-fn to_line(sort: Sort, facts: &Facts, to: &mut String) {
-    let sort = match sort {
-        Sort::Module => 'm',
-        Sort::Plain => 'p',
-    };
-    let _ = write!(to, "{sort} {} {}", facts.signature.to_words(), facts.digest);
-    if facts.libraries {
-        to.push_str(" l");
-    }
-    for (place, opened) in [('m', &facts.module_opens), ('f', &facts.functions_open)] {
-        if opened.unclear {
-            let _ = write!(to, " {place}?");
-        }
-        for Name { name, assembly } in &opened.names {
-            let _ = write!(to, " {place}{}", if *assembly { 'a' } else { 'b' });
-            for byte in name {
-                let _ = write!(to, "{byte:02x}");
-            }
-        }
-    }
-    to.push('\n');
-}
-
-fn from_line(line: &str) -> Option<(Sort, Facts)> {
-    let mut words = line.split(' ');
-    let sort = match words.next()? {
-        "m" => Sort::Module,
-        "p" => Sort::Plain,
-        _ => return None,
-    };
-    let mut facts = Facts {
-        signature: Signature::from_words(&mut words)?,
-        settled: true,
-        digest: Digest::from_hex(words.next()?)?,
-        module_opens: Opened::default(),
-        functions_open: Opened::default(),
-        libraries: false,
-    };
-    for word in words {
-        if word == "l" {
-            facts.libraries = true;
-            continue;
-        }
-        let mut bytes = word.bytes();
-        let opened = match bytes.next()? {
-            b'm' => &mut facts.module_opens,
-            b'f' => &mut facts.functions_open,
-            _ => return None,
-        };
-        let assembly = match bytes.next()? {
-            b'?' => {
-                opened.unclear = true;
-                continue;
-            }
-            b'a' => true,
-            b'b' => false,
-            _ => return None,
-        };
-        let hex = word.get(2..)?;
-        let name = (0..hex.len())
-            .step_by(2)
-            .map(|at| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok())
-            .collect::<Option<Vec<u8>>>()?;
-        opened.names.push(Name { name, assembly });
-    }
-    Some((sort, facts))
 }
 
 /// Where the memo of a link to `output` stands in the cache at `root`, and the history beside it.
@@ -272,26 +176,8 @@ pub fn touch(memo: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::object::assembly::{Name, Opened};
     use std::time::Duration;
-
-    #[test]
-    fn a_memo_reads_what_it_wrote() {
-        let space = tempfile::tempdir().expect("a directory");
-        let path = space.path().join("file");
-        fs::write(&path, b"contents").expect("a file");
-        let old = SystemTime::now() + Duration::from_secs(60);
-        let mut facts = read(Sort::Plain, path.as_os_str(), old).expect("a file");
-        assert!(facts.settled);
-        let names = [("a b", true), ("\u{fc}", false)];
-        facts.functions_open.names =
-            names.map(|(name, assembly)| Name { name: name.into(), assembly }).to_vec();
-        facts.module_opens.unclear = true;
-        facts.libraries = true;
-        let mut line = String::new();
-        to_line(Sort::Module, &facts, &mut line);
-        assert_eq!(from_line(line.trim_end()), Some((Sort::Module, facts)));
-        assert_eq!(from_line("m 1 2"), None);
-    }
 
     /// A memo that lost the name of a file that assembly opens would hide a change of that file.
     #[test]
@@ -300,7 +186,8 @@ mod tests {
         let path = space.path().join("file");
         fs::write(&path, b"contents").expect("a file");
         let old = SystemTime::now() + Duration::from_secs(60);
-        let mut facts = read(Sort::Plain, path.as_os_str(), old).expect("a file");
+        let mut facts =
+            Reader::default().read(Sort::Plain, path.as_os_str(), old, |_| None).expect("a file");
         facts.module_opens.names = vec![Name { name: b"data".into(), assembly: false }];
         let seen = HashMap::from([((Sort::Module, path.clone().into()), Arc::new(facts))]);
         let files = Files { seen, is_new: true, ..Files::default() };
@@ -318,20 +205,59 @@ mod tests {
         }
     }
 
+    fn remembering(path: &Path, facts: Facts, memo: &Path) -> Files {
+        let seen = HashMap::from([((Sort::Module, path.into()), Arc::new(facts))]);
+        let files = Files { seen, is_new: true, ..Files::default() };
+        fs::write(memo, files.to_memo().expect("a memo")).expect("a file");
+        Files::load(memo)
+    }
+
     #[test]
-    fn changes_within_the_clock_s_tick_are_seen() {
+    fn a_module_opens_what_one_with_its_contents_did() {
         let space = tempfile::tempdir().expect("a directory");
-        let path = space.path().join("file");
-        fs::write(&path, b"one").expect("a file");
-        let mut files = Files::default();
-        let facts = files.plain(path.as_os_str()).expect("a file");
-        assert!(!has_changed(path.as_os_str(), &facts));
-        assert_eq!(files.to_memo(), None, "a file just written is not remembered");
-        // The same inode, size and time stamps: as if all had happened in one tick.
-        fs::write(&path, b"two").expect("a file");
-        let signature = Signature::of(&fs::metadata(&path).expect("metadata"));
-        let forged = Facts { signature, ..(*facts).clone() };
-        assert!(has_changed(path.as_os_str(), &forged));
-        assert!(!has_changed(path.as_os_str(), &Facts { settled: true, ..forged }));
+        let path = space.path().join("module");
+        fs::write(&path, b"BC\xC0\xDEno bitcode").expect("a file");
+        let old = SystemTime::now() + Duration::from_secs(60);
+        let facts = Reader::default().read(Sort::Module, path.as_os_str(), old, |_| None);
+        let mut facts = facts.expect("a file");
+        assert!(facts.module_opens.unclear);
+        // What nobody finds in it: so it must come out of the memo.
+        facts.module_opens = Opened::default();
+        facts.functions_open.names = vec![Name { name: b"data".into(), assembly: false }];
+        let memo = space.path().join("memo");
+        let same = space.path().join("same");
+        fs::copy(&path, &same).expect("a file");
+        let mut files = remembering(&path, facts.clone(), &memo);
+        let found = files.module(same.as_os_str()).expect("a file");
+        assert_eq!(found.functions_open, facts.functions_open);
+        assert!(!found.module_opens.unclear);
+        assert_eq!(found.digest, facts.digest);
+        assert_ne!(found.signature, facts.signature);
+        fs::write(&same, b"BC\xC0\xDEno bitcodf").expect("a file");
+        let mut files = remembering(&path, facts.clone(), &memo);
+        let other = files.module(same.as_os_str()).expect("a file");
+        assert!(other.module_opens.unclear && other.functions_open.names.is_empty());
+        assert_ne!(other.digest, facts.digest);
+    }
+
+    #[test]
+    fn many_files_at_once_are_as_one_by_one() {
+        let space = tempfile::tempdir().expect("a directory");
+        let size = usize::try_from(MUCH / 4).expect("a size");
+        let paths: Vec<PathBuf> = (0..7).map(|at| space.path().join(at.to_string())).collect();
+        for (at, path) in (0..).zip(&paths) {
+            fs::write(path, vec![at; size]).expect("a file");
+        }
+        let gone = space.path().join("gone");
+        let all = paths.iter().chain([&gone]).map(|path| path.as_os_str());
+        let (mut at_once, mut one_by_one) = (Files::default(), Files::default());
+        at_once.plain_all(all.clone());
+        assert_eq!(at_once.seen.len(), paths.len());
+        for path in &paths {
+            let path = path.as_os_str();
+            one_by_one.plain(path).expect("a file");
+            assert_eq!(at_once.known(path), one_by_one.known(path));
+        }
+        assert!(at_once.plain(gone.as_os_str()).is_err());
     }
 }

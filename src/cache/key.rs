@@ -25,7 +25,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::digest::{Digest, Parts};
-use super::files::{self, Facts, Files};
+use super::facts::{self, Facts};
+use super::files::Files;
 use crate::object::assembly::{Name, Opened};
 use crate::object::module;
 
@@ -75,7 +76,7 @@ impl Key {
 
     /// Whether an input is another by now than the one that was looked at.
     pub fn is_outdated(&self) -> bool {
-        self.inputs.iter().any(|(path, facts)| files::has_changed(path, facts))
+        self.inputs.iter().any(|(path, facts)| facts::has_changed(path, facts))
     }
 }
 

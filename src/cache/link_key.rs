@@ -193,6 +193,12 @@ fn options(keys: &mut Keys, options: &[Arc<[OsString]>]) -> Result<Digest, Reaso
 /// What stands in the inputs.
 fn contents(keys: &mut Keys, inputs: &Inputs<'_>, mut parts: Parts) -> Result<Digest, Reason> {
     const UNREADABLE: Reason = "an input cannot be read";
+    keys.files.plain_all(inputs.pieces.iter().filter_map(|piece| match piece {
+        Piece::Module { index, .. } => Some(inputs.modules[*index].path.as_os_str()),
+        Piece::Native { path, .. } => Some(path.as_os_str()),
+        Piece::Word(Element::Input { path, .. }) => Some(*path),
+        Piece::Namesake(_) | Piece::Word(_) => None,
+    }));
     let mut add = |keys: &mut Keys, path: &OsStr| -> Result<(), Reason> {
         let facts = keys.files.plain(path).map_err(|_| UNREADABLE)?;
         parts.add(path.as_bytes());

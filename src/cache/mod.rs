@@ -9,6 +9,7 @@ pub mod bound;
 pub mod desk;
 pub mod digest;
 pub mod environment;
+pub mod facts;
 pub mod files;
 pub mod history;
 pub mod identity;

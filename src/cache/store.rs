@@ -14,6 +14,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, linkat};
@@ -31,6 +32,8 @@ const ABANDONED: Duration = Duration::from_secs(3600);
 /// An output of a link is copied in pieces of this size: it may be larger than what memory has
 /// room for, and what was just digested is still near.
 const PIECE: usize = 256 << 10;
+/// To copy an output this large and to look at it takes longer than to start a thread.
+const LARGE: u64 = 1 << 20;
 
 /// What entries hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,8 +216,7 @@ impl Store {
         let path = self.path_of(Shelf::Links, key);
         let Some(file) = open(&path)? else { return Ok(Copied::Absent) };
         let meta = file.metadata()?;
-        let mut copy = File::create(to)?;
-        let copied = copy_checked(&file, meta.len(), key, &mut copy);
+        let copied = copy_checked(&file, meta.len(), key, &File::create(to)?);
         if !matches!(copied, Ok(Some(_))) {
             let _ = fs::remove_file(to);
         }
@@ -347,42 +349,48 @@ fn trailer(object: u64, said: u64, digest: &Digest) -> Vec<u8> {
     [&lengths[..], digest.bytes(), MAGIC].concat()
 }
 
-/// Copies an entry of `len` bytes and looks at it; what was said, or `None` where it is not what
-/// was stored.
-fn copy_checked(
-    mut file: &File,
-    len: u64,
-    key: &Digest,
-    to: &mut File,
-) -> io::Result<Option<Vec<u8>>> {
+/// Copies an entry of `len` bytes and looks at it, which two threads do where it is large; what was
+/// said, or `None` where it is not what was stored.
+fn copy_checked(file: &File, len: u64, key: &Digest, to: &File) -> io::Result<Option<Vec<u8>>> {
     let mut end = [0; TRAILER];
     let Some(contents) = len.checked_sub(TRAILER as u64) else { return Ok(None) };
     file.read_exact_at(&mut end, contents)?;
     let Some((object, said)) = lengths(&end, contents) else { return Ok(None) };
-    let cloned = rustix::fs::ioctl_ficlone(&*to, file).is_ok();
-    if cloned {
-        to.set_len(object)?;
-    }
+    let copy = || {
+        if rustix::fs::ioctl_ficlone(to, file).is_ok() {
+            return to.set_len(object).map(|()| object);
+        }
+        io::copy(&mut file.take(object), &mut &*to)
+    };
+    let look = || look_at(file, object, said, key);
+    let (copied, looked_at) = thread::scope(|scope| {
+        let other = (object >= LARGE).then(|| thread::Builder::new().spawn_scoped(scope, look));
+        let copied = copy();
+        match other {
+            Some(Ok(other)) => (copied, other.join().unwrap_or_else(|_| look())),
+            _ => (copied, look()),
+        }
+    });
+    let (digest, words) = looked_at?;
+    Ok((copied? == object && end[16..48] == *digest.bytes()).then_some(words))
+}
+
+/// The digest of an entry, and what was said.
+fn look_at(file: &File, object: u64, said: u64, key: &Digest) -> io::Result<(Digest, Vec<u8>)> {
     let mut parts = Parts::new().with(key.bytes());
     parts.begin(object);
     let mut piece = vec![0; PIECE];
-    let mut left = object;
-    while left > 0 {
-        let want = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
-        let got = file.read(&mut piece[..want])?;
-        if got == 0 {
-            return Ok(None);
-        }
-        left -= got as u64;
-        parts.more(&piece[..got]);
-        if !cloned {
-            to.write_all(&piece[..got])?;
-        }
+    let mut at = 0;
+    while at < object {
+        let want = usize::try_from(object - at).unwrap_or(PIECE).min(PIECE);
+        file.read_exact_at(&mut piece[..want], at)?;
+        parts.more(&piece[..want]);
+        at += want as u64;
     }
     let mut words = vec![0; usize::try_from(said).map_err(io::Error::other)?];
-    file.read_exact(&mut words)?;
+    file.read_exact_at(&mut words, object)?;
     parts.add(&words);
-    Ok((end[16..48] == *parts.digest().bytes()).then_some(words))
+    Ok((parts.digest(), words))
 }
 
 /// The lengths of object and words out of a trailer, where they come to `contents`.
@@ -505,7 +513,8 @@ mod tests {
         let store = Store::open(space.path(), true).expect("a store");
         let (key, out, copy) =
             (Digest::of(b"key"), space.path().join("out"), space.path().join("copy"));
-        for object in [vec![], vec![7; PIECE - 1], vec![7; PIECE + 9]] {
+        let sizes = [0, PIECE - 1, PIECE + 9, usize::try_from(LARGE).expect("a size") + 9];
+        for object in sizes.map(|size| vec![7; size]) {
             fs::write(&out, &object).expect("a file");
             store.put_file(&key, &out, b"said").expect("an entry");
             fs::write(&out, "spoilt").expect("a file");
