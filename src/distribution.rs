@@ -156,6 +156,10 @@ impl<'a> Distribution<'a> {
         if let Step::Stop(stop) = self.back_ends()? {
             return Ok(Ok(stop));
         }
+        self.work.discard_index();
+        if let Some(cache) = &mut self.cache {
+            cache.close();
+        }
         let stop = self.native_link()?;
         if let Stop::Status(status) = &stop
             && status.success()

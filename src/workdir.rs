@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::sys::guardian::Guardian;
@@ -16,6 +17,7 @@ pub struct WorkDir {
     index: PathBuf,
     keep: bool,
     guardian: Option<Guardian>,
+    discarding: Option<JoinHandle<()>>,
     _lock: Option<File>,
 }
 
@@ -69,7 +71,14 @@ impl WorkDir {
     pub fn kept(path: &Path) -> io::Result<WorkDir> {
         fs::create_dir_all(path)?;
         let index = path.join(INDEX);
-        Ok(WorkDir { path: path.to_owned(), index, keep: true, guardian: None, _lock: None })
+        Ok(WorkDir {
+            path: path.to_owned(),
+            index,
+            keep: true,
+            guardian: None,
+            discarding: None,
+            _lock: None,
+        })
     }
 
     fn elsewhere() -> io::Result<WorkDir> {
@@ -104,7 +113,14 @@ impl WorkDir {
         // Another name each time, for `spread`.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let index = path.join(INDEX).join(format!("{:x}", now.as_nanos()));
-        Ok(WorkDir { path, index, keep: false, guardian: Some(guardian), _lock: lock })
+        Ok(WorkDir {
+            path,
+            index,
+            keep: false,
+            guardian: Some(guardian),
+            discarding: None,
+            _lock: lock,
+        })
     }
 
     /// Where copied members stand, if the directory for `output` gets the name it should have.
@@ -130,6 +146,17 @@ impl WorkDir {
         if self.keep { fs::create_dir_all(&self.index) } else { spread::create_dir(&self.index) }
     }
 
+    /// Lets a thread remove the individual indexes, thousands of files, while something else is
+    /// done. Nobody may want them any more.
+    pub fn discard_index(&mut self) {
+        if !self.keep {
+            let index = self.index.clone();
+            // What it leaves, whoever removes the directory will tell of.
+            let remove = move || _ = fs::remove_dir_all(index);
+            self.discarding = thread::Builder::new().spawn(remove).ok();
+        }
+    }
+
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.path
@@ -138,6 +165,9 @@ impl WorkDir {
 
 impl Drop for WorkDir {
     fn drop(&mut self) {
+        if let Some(thread) = self.discarding.take() {
+            let _ = thread.join();
+        }
         if !self.keep
             && let Err(error) = fs::remove_dir_all(&self.path)
         {

@@ -235,32 +235,17 @@ impl Store {
     /// # Errors
     /// The operating system's.
     pub fn put_file(&self, key: &Digest, output: &Path, said: &[u8]) -> io::Result<()> {
-        let mut from = File::open(output)?;
+        let from = File::open(output)?;
         let len = from.metadata()?.len();
         let mut to = self.temporary()?;
-        let mut parts = Parts::new().with(key.bytes());
-        parts.begin(len);
-        let cloned = rustix::fs::ioctl_ficlone(to.as_file(), &from).is_ok();
-        let mut copied = 0;
-        let mut piece = vec![0; PIECE];
-        loop {
-            let got = from.read(&mut piece)?;
-            if got == 0 {
-                break;
-            }
-            copied += got as u64;
-            parts.more(&piece[..got]);
-            if !cloned {
-                to.write_all(&piece[..got])?;
-            }
-        }
-        if copied != len {
-            return Err(io::Error::other("the output changed while it was stored"));
-        }
+        let copied = copy_and_digest(&from, len, key, to.as_file());
+        let mut parts = match copied {
+            Ok(parts) if from.metadata()?.len() == len => parts,
+            Ok(_) => return Err(io::Error::other("the output changed while it was stored")),
+            Err(error) => return Err(error),
+        };
         parts.add(said);
-        if cloned {
-            to.as_file_mut().seek(io::SeekFrom::Start(len))?;
-        }
+        to.as_file_mut().seek(io::SeekFrom::Start(len))?;
         to.write_all(&[said, &trailer(len, said.len() as u64, &parts.digest())].concat())?;
         Store::place(to, &self.path_of(Shelf::Links, key))
     }
@@ -349,48 +334,53 @@ fn trailer(object: u64, said: u64, digest: &Digest) -> Vec<u8> {
     [&lengths[..], digest.bytes(), MAGIC].concat()
 }
 
-/// Copies an entry of `len` bytes and looks at it, which two threads do where it is large; what was
-/// said, or `None` where it is not what was stored.
+/// Copies an entry of `len` bytes and looks at it; what was said, or `None` where it is not what
+/// was stored.
 fn copy_checked(file: &File, len: u64, key: &Digest, to: &File) -> io::Result<Option<Vec<u8>>> {
     let mut end = [0; TRAILER];
     let Some(contents) = len.checked_sub(TRAILER as u64) else { return Ok(None) };
     file.read_exact_at(&mut end, contents)?;
     let Some((object, said)) = lengths(&end, contents) else { return Ok(None) };
-    let copy = || {
-        if rustix::fs::ioctl_ficlone(to, file).is_ok() {
-            return to.set_len(object).map(|()| object);
-        }
-        io::copy(&mut file.take(object), &mut &*to)
-    };
-    let look = || look_at(file, object, said, key);
-    let (copied, looked_at) = thread::scope(|scope| {
-        let other = (object >= LARGE).then(|| thread::Builder::new().spawn_scoped(scope, look));
-        let copied = copy();
-        match other {
-            Some(Ok(other)) => (copied, other.join().unwrap_or_else(|_| look())),
-            _ => (copied, look()),
-        }
-    });
-    let (digest, words) = looked_at?;
-    Ok((copied? == object && end[16..48] == *digest.bytes()).then_some(words))
-}
-
-/// The digest of an entry, and what was said.
-fn look_at(file: &File, object: u64, said: u64, key: &Digest) -> io::Result<(Digest, Vec<u8>)> {
-    let mut parts = Parts::new().with(key.bytes());
-    parts.begin(object);
-    let mut piece = vec![0; PIECE];
-    let mut at = 0;
-    while at < object {
-        let want = usize::try_from(object - at).unwrap_or(PIECE).min(PIECE);
-        file.read_exact_at(&mut piece[..want], at)?;
-        parts.more(&piece[..want]);
-        at += want as u64;
-    }
+    let mut parts = copy_and_digest(file, object, key, to)?;
     let mut words = vec![0; usize::try_from(said).map_err(io::Error::other)?];
     file.read_exact_at(&mut words, object)?;
     parts.add(&words);
-    Ok((parts.digest(), words))
+    Ok((end[16..48] == *parts.digest().bytes()).then_some(words))
+}
+
+/// Copies `len` bytes to an empty file, and digests them and `key`; a large file's at the same
+/// time. Should one be written to meanwhile, its digest may be none of its copy's, which a look at
+/// the copy will tell.
+fn copy_and_digest(from: &File, len: u64, key: &Digest, to: &File) -> io::Result<Parts> {
+    let copy = || {
+        if rustix::fs::ioctl_ficlone(to, from).is_ok() {
+            return to.set_len(len);
+        }
+        let copied = io::copy(&mut from.take(len), &mut &*to)?;
+        if copied == len { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    };
+    let digest = || {
+        let mut parts = Parts::new().with(key.bytes());
+        parts.begin(len);
+        let mut piece = vec![0; PIECE];
+        let mut at = 0;
+        while at < len {
+            let want = usize::try_from(len - at).unwrap_or(PIECE).min(PIECE);
+            from.read_exact_at(&mut piece[..want], at)?;
+            parts.more(&piece[..want]);
+            at += want as u64;
+        }
+        Ok(parts)
+    };
+    thread::scope(|scope| {
+        let other = (len >= LARGE).then(|| thread::Builder::new().spawn_scoped(scope, digest));
+        let copied = copy();
+        let digested = match other {
+            Some(Ok(other)) => other.join().unwrap_or_else(|_| digest()),
+            _ => digest(),
+        };
+        copied.and(digested)
+    })
 }
 
 /// The lengths of object and words out of a trailer, where they come to `contents`.

@@ -101,6 +101,11 @@ impl Cache {
         let _ = self.bell.read();
     }
 
+    /// Nothing more will be asked or stored: what is left to be written down is written meanwhile.
+    pub fn close(&mut self) {
+        self.asks = None;
+    }
+
     /// Waits until everything is stored.
     pub fn finish(mut self) -> Outcome {
         self.end()
