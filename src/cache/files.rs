@@ -19,7 +19,7 @@ use super::signature::Signature;
 pub struct Files {
     remembered: HashMap<(Sort, Signature), Facts>,
     /// The modules among them, by what is in them: made where it is first asked for.
-    contents: Option<HashMap<Digest, (Sort, Signature)>>,
+    contents: Option<HashMap<Digest, Signature>>,
     reader: Reader,
     seen: HashMap<(Sort, OsString), Arc<Facts>>,
     /// Something was read that was not remembered.
@@ -146,9 +146,9 @@ impl Files {
             let facts = reader.read(sort, path, now, |digest| {
                 let contents = contents.get_or_insert_with(|| {
                     let modules = remembered.iter().filter(|((sort, _), _)| *sort == Sort::Module);
-                    modules.map(|(key, facts)| (facts.digest, *key)).collect()
+                    modules.map(|((_, signature), facts)| (facts.digest, *signature)).collect()
                 });
-                remembered.get(contents.get(&digest)?)
+                remembered.get(&(Sort::Module, *contents.get(&digest)?))
             })?;
             self.is_new |= facts.settled;
             facts

@@ -5,8 +5,8 @@
 //! at all, and is looked at whole on every hit: a bit that flipped is a miss.
 //!
 //! A hit hands out a copy that shares the blocks of the entry where the file system can
-//! (`FICLONE`), and else holds the bytes that were looked at. Never a hard link where anybody might
-//! write to it, and so into the cache: only a link's private directory gets entries themselves,
+//! (`FICLONE`), and else its bytes: an entry is never written to, so that what is copied is what is
+//! looked at. Never a hard link where anybody might write to it, and so into the cache: only a link's private directory gets entries themselves,
 //! under another name. So an entry may be removed at any time, and no link that runs notices.
 
 use std::fs::{self, File, FileTimes, Permissions};
@@ -29,8 +29,8 @@ const USE_STEP: Duration = Duration::from_secs(600);
 /// A temporary file this old belongs to nobody who lives.
 const ABANDONED: Duration = Duration::from_secs(3600);
 
-/// An output of a link is copied in pieces of this size: it may be larger than what memory has
-/// room for, and what was just digested is still near.
+/// An output of a link is digested in pieces of this size: it may be larger than what memory has
+/// room for.
 const PIECE: usize = 256 << 10;
 /// To copy an output this large and to look at it takes longer than to start a thread.
 const LARGE: u64 = 1 << 20;
@@ -238,12 +238,10 @@ impl Store {
         let from = File::open(output)?;
         let len = from.metadata()?.len();
         let mut to = self.temporary()?;
-        let copied = copy_and_digest(&from, len, key, to.as_file());
-        let mut parts = match copied {
-            Ok(parts) if from.metadata()?.len() == len => parts,
-            Ok(_) => return Err(io::Error::other("the output changed while it was stored")),
-            Err(error) => return Err(error),
-        };
+        let mut parts = copy_and_digest(&from, len, key, to.as_file())?;
+        if from.metadata()?.len() != len {
+            return Err(io::Error::other("the output changed while it was stored"));
+        }
         parts.add(said);
         to.as_file_mut().seek(io::SeekFrom::Start(len))?;
         to.write_all(&[said, &trailer(len, said.len() as u64, &parts.digest())].concat())?;
