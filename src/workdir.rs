@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::sys::guardian::Guardian;
+use crate::sys::guardian::{Guarded, Guardian};
 use crate::sys::spread;
 
 /// A private directory, removed when this goes unless it is to be kept.
@@ -53,7 +53,7 @@ impl WorkDir {
                 name.push(format!(".{rival}"));
             }
             let path = parent.join(&name);
-            match WorkDir::claim(&path) {
+            match WorkDir::claim(&path, output) {
                 Ok(Some(work)) => return Ok(work),
                 Ok(None) => {}
                 // The output may be in a directory that is not ours.
@@ -83,10 +83,11 @@ impl WorkDir {
 
     fn elsewhere() -> io::Result<WorkDir> {
         let path = tempfile::Builder::new().prefix("thinshim-").tempdir()?.keep();
-        WorkDir::guarded(path, None)
+        let guardian = Guardian::set(&path, Guarded::Directory)?;
+        Ok(WorkDir::guarded(path, guardian, None))
     }
 
-    fn claim(path: &Path) -> io::Result<Option<WorkDir>> {
+    fn claim(path: &Path, output: &Path) -> io::Result<Option<WorkDir>> {
         match fs::create_dir(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
@@ -105,22 +106,24 @@ impl WorkDir {
                 fs::remove_file(entry.path())?;
             }
         }
-        WorkDir::guarded(path.to_owned(), Some(lock)).map(Some)
+        let absolute = std::path::absolute(output)?;
+        let guarded = Guarded::Link { lock: &lock, output: &absolute };
+        let guardian = Guardian::set(&std::path::absolute(path)?, guarded)?;
+        Ok(Some(WorkDir::guarded(path.to_owned(), guardian, Some(lock))))
     }
 
-    fn guarded(path: PathBuf, lock: Option<File>) -> io::Result<WorkDir> {
-        let guardian = Guardian::set(&std::path::absolute(&path)?)?;
+    fn guarded(path: PathBuf, guardian: Guardian, lock: Option<File>) -> WorkDir {
         // Another name each time, for `spread`.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let index = path.join(INDEX).join(format!("{:x}", now.as_nanos()));
-        Ok(WorkDir {
+        WorkDir {
             path,
             index,
             keep: false,
             guardian: Some(guardian),
             discarding: None,
             _lock: lock,
-        })
+        }
     }
 
     /// Where copied members stand, if the directory for `output` gets the name it should have.

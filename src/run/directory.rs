@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;
 
 use crate::site::Site;
-use crate::sys::guardian::Guardian;
+use crate::sys::guardian::{Guarded, Guardian};
 
 /// The directory.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Directory {
             .prefix("thinshim-run-")
             .permissions(private)
             .tempdir_in(parent)?;
-        let guardian = Guardian::set(dir.path())?;
+        let guardian = Guardian::set(dir.path(), Guarded::Directory)?;
         let site = Site::at(dir.path());
         Ok(Directory { _dir: dir, _guardian: guardian, site })
     }

@@ -38,6 +38,12 @@ pub fn close_on_exec(fd: RawFd) -> io::Result<()> {
     checked(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)
 }
 
+/// Lets descriptor number `fd` go on after the next exec.
+pub fn stay_open(fd: RawFd) -> io::Result<()> {
+    // SAFETY: as in `close_on_exec`.
+    checked(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }).map(drop)
+}
+
 /// Lets `command`'s process inherit no descriptor but its standard streams and those that
 /// [`inherit`] is called for afterwards.
 pub fn inherit_nothing(command: &mut Command) {
@@ -64,8 +70,7 @@ pub fn inherit_nothing(command: &mut Command) {
 pub fn inherit(command: &mut Command, fds: Vec<RawFd>) {
     let keep = move || {
         for &fd in &fds {
-            // SAFETY: as in `close_on_exec`.
-            checked(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) })?;
+            stay_open(fd)?;
         }
         Ok(())
     };

@@ -227,6 +227,44 @@ fn the_linker_is_killed() {
     space.is_clean();
 }
 
+/// SIGKILL while the linker writes, which ends before it has taken note of its file: that goes, too,
+/// and nothing else; and until then the work directory is nobody else's.
+#[test]
+fn a_kill_while_the_linker_writes() {
+    let space = TestSpace::new();
+    three(&space);
+    let real = bin(NEWEST).join("ld.lld");
+    let text = format!(
+        "case \"$*\" in *thinlto-index-only*) exec {} \"$@\" ;; esac\n\
+         : > out.tmp0a1b2c3\necho $$ > fifo\nexec sleep 1000\n",
+        real.display()
+    );
+    space.script("writing/ld.lld", &text);
+    nix::unistd::mkfifo(&space.path("fifo"), nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
+    space.write("out.tmp1234567", "of another day");
+    let file = fs::File::options().write(true).open(space.path("out.tmp1234567"));
+    file.expect("a file").set_modified(std::time::UNIX_EPOCH).expect("a time");
+    let mut run = space
+        .strict("writing/ld.lld -r main.o twice.o next.o -o out")
+        .env("THINSHIM_CLANG", bin(NEWEST).join("clang"))
+        .env("THINSHIM_SMALL", "0");
+    let mut child = run.command.stdout(Stdio::null()).spawn().expect("thinshim");
+    let mut pid = String::new();
+    File::open(space.path("fifo")).and_then(|mut f| f.read_to_string(&mut pid)).expect("a pid");
+    let pid = Pid::from_raw(pid.trim().parse().expect("a pid"));
+    child.kill().expect("a signal");
+    assert_eq!(child.wait().expect("thinshim").signal(), Some(9));
+    let again = space.strict("ld.lld -r main.o twice.o next.o -o out");
+    again.env("THINSHIM_SMALL", "0").ok();
+    assert!(space.exists("out.tmp1234567"));
+    space.remove("out.tmp1234567");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while kill(pid, None).is_ok() || !space.litter().is_empty() {
+        assert!(Instant::now() < deadline, "the linker {pid} is left, or {:?}", space.litter());
+        std::thread::yield_now();
+    }
+}
+
 /// One that hears no SIGTERM, with a child of its own: both are gone, and the link has failed.
 #[test]
 fn a_back_end_hangs() {
