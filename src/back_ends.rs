@@ -30,6 +30,8 @@ pub struct BackEnds<'a> {
     pub settings: &'a Settings,
     /// What comes to this process.
     pub signals: &'a Signals,
+    /// When the link began.
+    pub began: Instant,
     /// Where the objects of earlier links are.
     pub cache: Option<&'a Cache>,
     /// Puts the user's names into what clang says.
@@ -120,6 +122,8 @@ impl BackEnds<'_> {
             self.failure(&format!("cannot run {}", self.clang.display()), &error)
         })?;
         report.backends_s = since.elapsed().as_secs_f64();
+        report.first_back_end_s =
+            summary.first.map(|first| first.duration_since(self.began).as_secs_f64());
         report.backends_run = summary.started;
         report.backends_warm = compiler.warm_jobs();
         report.tokens_max = summary.tokens_max;

@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 
@@ -57,6 +58,7 @@ pub fn run(file: &Path) -> Result<ExitCode, Failure> {
 }
 
 fn distribute(request: &Request, settings: &Settings, signals: &Signals) -> Result<Step, Failure> {
+    let began = Instant::now();
     let output = &request.output;
     let clang = compiler(request, settings).ok_or_else(|| {
         Failure::new(format!(
@@ -93,6 +95,7 @@ fn distribute(request: &Request, settings: &Settings, signals: &Signals) -> Resu
         clang: &clang,
         settings,
         signals,
+        began,
         cache: cache.as_ref(),
         names: &<[u8]>::to_vec,
     };

@@ -43,6 +43,7 @@ pub struct Distribution<'a> {
     prepared: Prepared<'a>,
     settings: &'a Settings,
     signals: &'a Signals,
+    began: Instant,
     // Before the directory that it writes to.
     cache: Option<Cache>,
     /// Where the output is kept.
@@ -109,6 +110,7 @@ impl<'a> Distribution<'a> {
             linker,
             settings,
             signals,
+            began: Instant::now(),
             paths,
             report: Report {
                 output: output.clone(),
@@ -126,6 +128,11 @@ impl<'a> Distribution<'a> {
             work,
             prepared,
         })
+    }
+
+    /// Lets the report count from `began` on, when all that came before this was still to be done.
+    pub fn count_from(&mut self, began: Instant) {
+        self.began = began;
     }
 
     /// Lets the link's output be kept in the cache, or the report say why it is not.
@@ -324,6 +331,7 @@ impl<'a> Distribution<'a> {
             clang: &self.prepared.clang,
             settings: self.settings,
             signals: self.signals,
+            began: self.began,
             cache: self.cache.as_ref(),
             names: &|said| names::of_archives(said, inputs, false),
         };

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use crate::Failure;
 use crate::back_end_call;
@@ -27,6 +28,7 @@ use crate::thinlto::inputs::Inputs;
 /// # Errors
 /// thinshim's own failures; those of the tools are the exit status.
 pub fn run(call: &Tool) -> Result<ExitCode, Failure> {
+    let began = Instant::now();
     let linker = dispatch::program(call)?;
     let settings = Settings::read()?;
     let words = decision::expand(&call.args)?;
@@ -37,7 +39,7 @@ pub fn run(call: &Tool) -> Result<ExitCode, Failure> {
         Decision::Fallback(output, reason) => {
             leave_in_process(call, &linker, output, reason, &settings)
         }
-        Decision::Distribute(prepared) => distribute(call, &linker, *prepared, &settings),
+        Decision::Distribute(prepared) => distribute(call, &linker, *prepared, &settings, began),
     }
 }
 
@@ -189,6 +191,7 @@ fn distribute(
     linker: &Path,
     prepared: Prepared<'_>,
     settings: &Settings,
+    began: Instant,
 ) -> Result<ExitCode, Failure> {
     let Prepared { link, inputs, options, clang } = &prepared;
     let tools = Tools { linker, clang: Some(clang) };
@@ -203,6 +206,7 @@ fn distribute(
     let output = link.output.clone();
     let signals = Signals::hold().map_err(|error| own("signals", &error))?;
     let mut distribution = Distribution::new(linker, prepared, settings, &signals)?;
+    distribution.count_from(began);
     distribution.keep_output_in(cached);
     let ended = distribution.all_steps()?;
     // The directory and the tokens go back before this process does.

@@ -66,6 +66,8 @@ pub struct With<'a> {
 pub struct Summary {
     /// Back ends started.
     pub started: usize,
+    /// When the first was started.
+    pub first: Option<Instant>,
     /// Most back ends at once.
     pub tokens_max: usize,
     /// Seconds that back ends ran, summed over all.
@@ -180,7 +182,9 @@ impl Scheduler<'_, '_> {
         log::debug!("back end of {} is {process}", self.jobs[job].module.display());
         self.tick(None);
         let deadline = Deadline::of(self.with.limit);
-        self.running.push(Running { job, process, said, since: Instant::now(), deadline });
+        let since = Instant::now();
+        self.summary.first.get_or_insert(since);
+        self.running.push(Running { job, process, said, since, deadline });
         self.summary.started += 1;
         self.summary.tokens_max = self.summary.tokens_max.max(self.running.len());
         Ok(())

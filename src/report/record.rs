@@ -37,6 +37,8 @@ pub struct Report {
     pub link_not_cached: Option<&'static str>,
     /// Seconds of the thin link.
     pub thin_link_s: f64,
+    /// Seconds from the link's beginning to the first back end's start; `None` where none ran.
+    pub first_back_end_s: Option<f64>,
     /// Seconds from the first back end's start to the last one's end.
     pub backends_s: f64,
     /// Seconds of the native link.
@@ -102,6 +104,7 @@ impl Report {
             "link_hit": self.link_hit,
             "link_not_cached": self.link_not_cached,
             "thin_link_s": seconds(self.thin_link_s),
+            "first_back_end_s": self.first_back_end_s.map(seconds),
             "backends_s": seconds(self.backends_s),
             "native_link_s": seconds(self.native_link_s),
             "tokens_max": self.tokens_max,

@@ -76,6 +76,8 @@ fn back_ends_run_on_makes_tokens() {
     quiet(&outcome);
     let report = space.report();
     assert_eq!(report["tokens_max"], 2, "{report}");
+    let seconds = |name: &str| report[name].as_f64().expect("a number");
+    assert!(seconds("first_back_end_s") >= seconds("thin_link_s"), "{report}");
     assert_eq!(space.real("./prog").ok().stdout, "43 3\n");
 }
 
