@@ -201,21 +201,26 @@ fn a_shard_is_spoilt() {
     }
 }
 
+/// A linker that begins to write `out` in its native link, as lld does, and then does something
+/// else; and what another has left of it long ago.
+fn writes_and(space: &TestSpace, directory: &str, then: &str) {
+    let text = format!(
+        "case \"$*\" in *thinlto-index-only*) exec {} \"$@\" ;; esac\n\
+         : > out.tmp0a1b2c3\n{then}\n",
+        bin(NEWEST).join("ld.lld").display()
+    );
+    space.script(&format!("{directory}/ld.lld"), &text);
+    space.write("out.tmp1234567", "of another day");
+    let file = fs::File::options().write(true).open(space.path("out.tmp1234567"));
+    file.expect("a file").set_modified(std::time::UNIX_EPOCH).expect("a time");
+}
+
 /// A linker that is killed while it writes: what it has begun to write goes, and nothing else.
 #[test]
 fn the_linker_is_killed() {
     let space = TestSpace::new();
     three(&space);
-    let real = bin(NEWEST).join("ld.lld");
-    let text = format!(
-        "case \"$*\" in *thinlto-index-only*) exec {} \"$@\" ;; esac\n\
-         : > out.tmp0a1b2c3\nkill -KILL $$\n",
-        real.display()
-    );
-    space.script("dying/ld.lld", &text);
-    space.write("out.tmp1234567", "of another day");
-    let file = fs::File::options().write(true).open(space.path("out.tmp1234567"));
-    file.expect("a file").set_modified(std::time::UNIX_EPOCH).expect("a time");
+    writes_and(&space, "dying", "kill -KILL $$");
     let outcome = space
         .strict("dying/ld.lld -r main.o twice.o next.o -o out")
         .env("THINSHIM_CLANG", bin(NEWEST).join("clang"))
@@ -233,17 +238,8 @@ fn the_linker_is_killed() {
 fn a_kill_while_the_linker_writes() {
     let space = TestSpace::new();
     three(&space);
-    let real = bin(NEWEST).join("ld.lld");
-    let text = format!(
-        "case \"$*\" in *thinlto-index-only*) exec {} \"$@\" ;; esac\n\
-         : > out.tmp0a1b2c3\necho $$ > fifo\nexec sleep 1000\n",
-        real.display()
-    );
-    space.script("writing/ld.lld", &text);
     nix::unistd::mkfifo(&space.path("fifo"), nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
-    space.write("out.tmp1234567", "of another day");
-    let file = fs::File::options().write(true).open(space.path("out.tmp1234567"));
-    file.expect("a file").set_modified(std::time::UNIX_EPOCH).expect("a time");
+    writes_and(&space, "writing", "echo $$ > fifo\nexec sleep 1000");
     let mut run = space
         .strict("writing/ld.lld -r main.o twice.o next.o -o out")
         .env("THINSHIM_CLANG", bin(NEWEST).join("clang"))
