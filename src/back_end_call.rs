@@ -62,7 +62,6 @@ fn job(tool: &Tool, call: &BackEndCall) -> Option<BackEnd> {
         size: module.size,
         index: call.index.clone(),
         output: call.output.clone(),
-        args: Vec::new(),
         options: options.into(),
         search_paths: Vec::new(),
         machine,

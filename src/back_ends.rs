@@ -70,9 +70,6 @@ impl BackEnds<'_> {
     ) -> Result<(Step, usize), Failure> {
         let Means { compiler, pool } = means;
         let jobs = self.jobs;
-        for job in jobs {
-            back_end::check_inputs(job).map_err(|what| self.failure_of(job, &what))?;
-        }
         let since = Instant::now();
         let mut trouble: Option<Trouble> = None;
         let (mut done, mut patchable, mut hits) = (0, 0, 0);
@@ -81,6 +78,7 @@ impl BackEnds<'_> {
             progress.say(&words);
             said.extend_from_slice(&words);
         };
+        let mut room = Vec::new();
         let mut hear = |event: Event| {
             done += 1;
             let found = match event {
@@ -89,11 +87,12 @@ impl BackEnds<'_> {
                     hits += 1;
                     Ok(hit.native)
                 }
+                Event::Unready(job, what) => Err(Trouble { job, what, status: None }),
                 Event::Ended(ended) => {
                     let job = &jobs[ended.job];
                     log::debug!("back end of {}: {:.3} s", job.module.display(), ended.seconds);
                     say(progress, &ended.said);
-                    let found = self.look_at(&ended);
+                    let found = self.look_at(&ended, &mut room);
                     if let (Ok(_), Some(cache)) = (&found, self.cache) {
                         cache.store(ended.job, &ended.said);
                     }
@@ -143,10 +142,10 @@ impl BackEnds<'_> {
         Ok((step, patchable))
     }
 
-    fn look_at(&self, ended: &schedule::Ended) -> Result<elf::Native, Trouble> {
+    fn look_at(&self, ended: &schedule::Ended, room: &mut Vec<u8>) -> Result<elf::Native, Trouble> {
         let trouble = |what, status| Trouble { job: ended.job, what, status };
         if ended.status.success() {
-            back_end::verify(&self.jobs[ended.job]).map_err(|what| trouble(what, None))
+            back_end::verify_in(room, &self.jobs[ended.job]).map_err(|what| trouble(what, None))
         } else if ended.late {
             Err(trouble(self.settings.too_late(), None))
         } else {

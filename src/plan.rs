@@ -35,7 +35,7 @@ impl Plan {
                     "module": text(&job.module),
                     "index": text(job.index.as_os_str()),
                     "output": text(job.output.as_os_str()),
-                    "command": command(&self.clang, &job.args),
+                    "command": command(&self.clang, &job.args()),
                 })
             })
             .collect();

@@ -17,9 +17,10 @@ use crate::cache::{Cache, Hit};
 use crate::jobserver::{self, Pool};
 use crate::sys::child::Process;
 use crate::sys::deadline::Deadline;
+use crate::sys::memory::{self, Gauge};
 use crate::sys::signals::{Arrived, Signals};
-use crate::sys::{memory, step};
-use crate::thinlto::back_end::BackEnd;
+use crate::sys::step;
+use crate::thinlto::back_end::{self, BackEnd};
 use crate::warm::Compiler;
 
 /// A back end that has ended.
@@ -42,6 +43,8 @@ pub struct Ended {
 pub enum Event {
     /// Its object came out of the cache.
     Hit(usize, Hit),
+    /// Its back end was not started, for what a sentence says of its inputs.
+    Unready(usize, String),
     /// Its back end has ended.
     Ended(Ended),
 }
@@ -80,6 +83,15 @@ pub struct Summary {
 
 /// While less memory than the floor is free, the loop looks again after this long.
 const MEMORY_POLL_MS: u16 = 200;
+
+/// What to ask for instead of `tokens`: a little less, so that a pool of thousands of jobs does
+/// not tell the keeper of each that has ended.
+fn coarse(tokens: usize) -> usize {
+    const PRECISION: u32 = 5;
+    let bits = usize::BITS - tokens.leading_zeros();
+    let dropped = bits.saturating_sub(PRECISION);
+    tokens >> dropped << dropped
+}
 
 struct Running {
     job: usize,
@@ -143,22 +155,25 @@ struct Scheduler<'a, 's> {
 
 impl Scheduler<'_, '_> {
     fn run(&mut self, pool: &mut Pool, hear: &mut dyn FnMut(Event) -> bool) -> io::Result<()> {
-        let memory_floor = self.with.memory_floor;
+        let mut gauge = Gauge::new(self.with.memory_floor);
         loop {
             let wanted = self.running.len() + self.waiting.len();
             if wanted == 0 && self.asked.is_empty() {
                 return Ok(());
             }
-            pool.set_demand(wanted.saturating_sub(1));
+            let running = self.running.len().saturating_sub(1);
+            pool.set_demand(coarse(wanted.saturating_sub(1)).max(running));
             let mut short_of_memory = false;
             while self.running.len() <= pool.held() && !self.waiting.is_empty() {
                 short_of_memory = !self.running.is_empty()
-                    && memory_floor > 0
-                    && memory::available_bytes().is_some_and(|free| free < memory_floor);
+                    && gauge.is_low(Instant::now(), memory::available_bytes);
                 if short_of_memory {
                     break;
                 }
-                self.start()?;
+                self.start(hear)?;
+            }
+            if self.running.is_empty() && self.asked.is_empty() {
+                continue;
             }
             if short_of_memory {
                 // A token that no job can use is somebody else's.
@@ -171,11 +186,17 @@ impl Scheduler<'_, '_> {
         }
     }
 
-    fn start(&mut self) -> io::Result<()> {
+    fn start(&mut self, hear: &mut dyn FnMut(Event) -> bool) -> io::Result<()> {
         let Some(job) = self.waiting.pop_front() else { return Ok(()) };
+        if let Err(what) = back_end::check_inputs(&self.jobs[job]) {
+            if !hear(Event::Unready(job, what)) {
+                self.start_no_more();
+            }
+            return Ok(());
+        }
         let said = step::capture_file()?;
         let mut command = Command::new(self.with.clang);
-        command.args(&self.jobs[job].args);
+        command.args(self.jobs[job].args());
         jobserver::scrub(&mut command);
         // What it leaves lies in the work directory.
         let process = self.compiler.spawn(command, &said)?;
@@ -303,5 +324,25 @@ impl Scheduler<'_, '_> {
         for running in &self.running {
             running.process.signal(signal);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_little_less(tokens: usize) {
+            prop_assert!(coarse(tokens) <= tokens && tokens - coarse(tokens) <= tokens / 16);
+        }
+    }
+
+    #[test]
+    fn few_words_for_many_jobs() {
+        let words: std::collections::BTreeSet<usize> = (0..10_000).map(coarse).collect();
+        assert!(words.len() < 200, "{}", words.len());
+        assert!((0..32).all(|tokens| coarse(tokens) == tokens));
     }
 }

@@ -227,7 +227,7 @@ pub fn back_end(
     let job =
         job(link, &named, index, output, &imported, &settings, &clang).map_err(|e| fail(&e))?;
     let Some(file) = dependency_file else {
-        let ended = back_end_call::compile(&clang, &job.args, &job, &settings)?;
+        let ended = back_end_call::compile(&clang, &job.args(), &job, &settings)?;
         return Ok(ended.unwrap_or(ExitCode::SUCCESS));
     };
     let key = key(&job, &clang);
@@ -244,7 +244,7 @@ pub fn back_end(
     }
     // What it says of an object does not hold while another is written.
     let _ = fs::remove_file(file);
-    if let Some(status) = back_end_call::compile(&clang, &job.args, &job, &settings)? {
+    if let Some(status) = back_end_call::compile(&clang, &job.args(), &job, &settings)? {
         return Ok(status);
     }
     let own = [job.module.as_os_str(), job.index.as_os_str()];

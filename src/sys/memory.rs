@@ -4,6 +4,35 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// What is free is read no more often than this: that takes as long as all else that the start of a
+/// back end takes here, and a back end needs longer to grow.
+const GOOD_FOR: Duration = Duration::from_millis(200);
+
+/// Tells whether less memory than a floor is left.
+#[derive(Debug)]
+pub struct Gauge {
+    floor: u64,
+    enough_at: Option<Instant>,
+}
+
+impl Gauge {
+    /// For `floor` bytes; 0: never.
+    pub fn new(floor: u64) -> Gauge {
+        Gauge { floor, enough_at: None }
+    }
+
+    /// Whether less is left, as `available` says now, or said shortly before if that was enough.
+    pub fn is_low(&mut self, now: Instant, available: impl FnOnce() -> Option<u64>) -> bool {
+        if self.floor == 0 || self.enough_at.is_some_and(|then| now < then + GOOD_FOR) {
+            return false;
+        }
+        let low = available().is_some_and(|bytes| bytes < self.floor);
+        self.enough_at = (!low).then_some(now);
+        low
+    }
+}
 
 /// Bytes that can be had without swapping, here and in every memory cgroup (v2) that this
 /// process is in. `None`: nobody knows.
@@ -103,6 +132,18 @@ mod tests {
     #[test]
     fn this_machine() {
         assert!(available_bytes().is_some_and(|bytes| bytes > 0));
+    }
+
+    #[test]
+    fn only_enough_is_remembered() {
+        let mut gauge = Gauge::new(100);
+        let now = Instant::now();
+        assert!(gauge.is_low(now, || Some(99)));
+        assert!(!gauge.is_low(now, || Some(100)));
+        assert!(!gauge.is_low(now + GOOD_FOR / 2, || panic!("just looked")));
+        assert!(gauge.is_low(now + GOOD_FOR, || Some(0)));
+        assert!(!gauge.is_low(now + GOOD_FOR, || None));
+        assert!(!Gauge::new(0).is_low(now, || panic!("nobody cares")));
     }
 
     #[test]

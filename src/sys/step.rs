@@ -28,6 +28,9 @@ pub fn capture_file() -> io::Result<File> {
 /// The operating system's.
 pub fn captured(mut file: File) -> io::Result<Vec<u8>> {
     let mut said = Vec::new();
+    if file.metadata()?.len() == 0 {
+        return Ok(said);
+    }
     file.rewind()?;
     file.read_to_end(&mut said)?;
     Ok(said)

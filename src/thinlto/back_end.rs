@@ -1,7 +1,8 @@
 //! A back-end compile: one module and its individual index, through clang, to a native object.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,9 +51,7 @@ pub struct BackEnd {
     pub index: PathBuf,
     /// The native object to be written.
     pub output: PathBuf,
-    /// Clang's arguments.
-    pub args: Vec<OsString>,
-    /// The options among them, less search paths.
+    /// Clang's options, less search paths.
     pub options: Arc<[OsString]>,
     /// Where assembly looks for files.
     pub search_paths: Vec<OsString>,
@@ -70,10 +69,7 @@ impl BackEnd {
         options: Arc<[OsString]>,
         search_paths: Vec<OsString>,
     ) -> BackEnd {
-        let all: Vec<OsString> =
-            options.iter().cloned().chain(search_options(&search_paths)).collect();
         BackEnd {
-            args: args(&module.path, &index, &output, &all),
             options,
             search_paths,
             module: module.path.clone(),
@@ -82,6 +78,27 @@ impl BackEnd {
             output,
             machine: machine(module),
         }
+    }
+
+    /// Clang's arguments.
+    pub fn args(&self) -> Vec<OsString> {
+        let mut args = Vec::with_capacity(self.options.len() + 4 * self.search_paths.len() + 8);
+        args.extend_from_slice(&self.options);
+        args.extend(search_options(&self.search_paths));
+        let mut index_option = OsString::from("-fthinlto-index=");
+        index_option.push(&self.index);
+        args.extend([
+            // Front-end options among the recorded ones mean nothing for IR.
+            OsString::from("-Wno-unused-command-line-argument"),
+            "-x".into(),
+            "ir".into(),
+            self.module.clone(),
+            index_option,
+            "-c".into(),
+            "-o".into(),
+            self.output.as_os_str().to_owned(),
+        ]);
+        args
     }
 }
 
@@ -157,26 +174,6 @@ pub fn machine(module: &Module) -> Option<u16> {
     elf::machine_of(recorded.or(module.triple.as_deref())?)
 }
 
-/// Clang's arguments for a back end.
-pub fn args(module: &OsStr, index: &Path, output: &Path, options: &[OsString]) -> Vec<OsString> {
-    let mut args = Vec::with_capacity(options.len() + 8);
-    args.extend_from_slice(options);
-    let mut index_option = OsString::from("-fthinlto-index=");
-    index_option.push(index);
-    args.extend([
-        // Front-end options among the recorded ones mean nothing for IR.
-        OsString::from("-Wno-unused-command-line-argument"),
-        "-x".into(),
-        "ir".into(),
-        module.to_owned(),
-        index_option,
-        "-c".into(),
-        "-o".into(),
-        output.as_os_str().to_owned(),
-    ]);
-    args
-}
-
 /// What must be there before clang starts: it exits 0 without an index or an import, and leaves
 /// an empty object.
 ///
@@ -195,9 +192,19 @@ pub fn check_inputs(job: &BackEnd) -> Result<(), String> {
 /// # Errors
 /// A sentence about the object.
 pub fn verify(job: &BackEnd) -> Result<Native, String> {
-    let output = job.output.display();
-    let data = fs::read(&job.output).map_err(|error| format!("its object {output}: {error}"))?;
-    verify_bytes(job, &data)
+    verify_in(&mut Vec::new(), job)
+}
+
+/// As [`verify`], for one of many: `room` is for an object's bytes.
+///
+/// # Errors
+/// A sentence about the object.
+pub fn verify_in(room: &mut Vec<u8>, job: &BackEnd) -> Result<Native, String> {
+    room.clear();
+    File::open(&job.output)
+        .and_then(|mut file| file.read_to_end(room))
+        .map_err(|error| format!("its object {}: {error}", job.output.display()))?;
+    verify_bytes(job, room)
 }
 
 /// As [`verify`], for an object's bytes.
