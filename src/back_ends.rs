@@ -109,7 +109,6 @@ impl BackEnds<'_> {
             trouble.is_none()
         };
         let with = schedule::With {
-            clang: self.clang,
             signals: self.signals,
             memory_floor: self.settings.memory_floor,
             limit: self.settings.back_end_limit,

@@ -6,15 +6,14 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::path::Path;
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
 use crate::cache::{Cache, Hit};
-use crate::jobserver::{self, Pool};
+use crate::jobserver::Pool;
 use crate::sys::child::Process;
 use crate::sys::deadline::Deadline;
 use crate::sys::memory::{self, Gauge};
@@ -52,8 +51,6 @@ pub enum Event {
 /// What the jobs are run with.
 #[derive(Clone, Copy, Debug)]
 pub struct With<'a> {
-    /// The compiler.
-    pub clang: &'a Path,
     /// What comes to this process.
     pub signals: &'a Signals,
     /// With less memory free, nothing is started beside what runs.
@@ -195,11 +192,8 @@ impl Scheduler<'_, '_> {
             return Ok(());
         }
         let said = step::capture_file()?;
-        let mut command = Command::new(self.with.clang);
-        command.args(self.jobs[job].args());
-        jobserver::scrub(&mut command);
         // What it leaves lies in the work directory.
-        let process = self.compiler.spawn(command, &said)?;
+        let process = self.compiler.spawn(&self.jobs[job].args(), &said)?;
         log::debug!("back end of {} is {process}", self.jobs[job].module.display());
         self.tick(None);
         let deadline = Deadline::of(self.with.limit);

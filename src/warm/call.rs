@@ -21,7 +21,7 @@ use nix::sys::signal::Signal;
 
 use super::ask::{Connection, Part, Request};
 use super::circumstances::Circumstances;
-use super::server::{environment, job};
+use super::server::{Environment, job};
 use super::wire::{HELLO, Header, STREAMS};
 use crate::invocation::response;
 use crate::settings;
@@ -94,7 +94,7 @@ fn of_call(call: &Call<'_>, expanded: &[OsString]) -> io::Result<Request> {
     }
     let argv = std::iter::once(call.argv0).chain(call.args.iter().map(OsString::as_os_str));
     let Circumstances { common, place } = Circumstances::read()?;
-    let (header, strings) = job(argv.map(OsStr::as_bytes), env::vars_os())?;
+    let (header, strings) = job(argv.map(OsStr::as_bytes), &Environment::own()?)?;
     let program = fs::canonicalize(call.program)?;
     let header = Header { place, ..header };
     Ok(Request { part: call.part, program, common, header, strings })
@@ -195,24 +195,23 @@ impl Caller {
         Some(Caller { site, token, circumstances, here: here().ok()?.into() })
     }
 
-    /// Starts what `command` would run as `argv0`, with its arguments and its changes of the
-    /// environment. It ends with this process.
+    /// Starts a job. It ends with this process.
     ///
     /// # Errors
     /// There will be no such job.
-    pub fn spawn(
+    pub(super) fn spawn(
         &self,
-        command: &Command,
-        argv0: &OsStr,
+        program: &OsStr,
+        argv: &[&OsStr],
+        environment: &Environment,
         [stdin, stdout, stderr]: [BorrowedFd<'_>; STREAMS],
     ) -> io::Result<Process> {
-        refuse_own_files(command.get_args())?;
-        let argv = std::iter::once(argv0).chain(command.get_args());
-        let (header, strings) = job(argv.map(OsStr::as_bytes), environment(command))?;
+        refuse_own_files(argv.iter().copied().skip(1))?;
+        let (header, strings) = job(argv.iter().map(|word| word.as_bytes()), environment)?;
         let Circumstances { common, place } = &self.circumstances;
         let request = Request {
             part: Part::Step,
-            program: fs::canonicalize(command.get_program())?,
+            program: fs::canonicalize(program)?,
             common: common.clone(),
             header: Header { place: *place, ..header },
             strings,
@@ -235,8 +234,12 @@ impl Caller {
         let said = step::capture_file().ok()?;
         let (own_stdin, own_stdout) = (io::stdin(), io::stdout());
         let stdout = stdout.map_or(own_stdout.as_fd(), File::as_fd);
-        let process = caller
-            .spawn(command, argv0, [own_stdin.as_fd(), stdout, said.as_fd()])
+        let argv: Vec<&OsStr> = std::iter::once(argv0).chain(command.get_args()).collect();
+        let streams = [own_stdin.as_fd(), stdout, said.as_fd()];
+        let process = Environment::of(command)
+            .and_then(|environment| {
+                caller.spawn(command.get_program(), &argv, &environment, streams)
+            })
             .inspect_err(|error| log::debug!("not in a warm tool of the run: {error}"))
             .ok()?;
         Some(step::attend(&process, said, signals, None))

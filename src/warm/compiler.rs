@@ -1,5 +1,6 @@
 //! Where back ends are started: in a warm compiler, the run's or the link's own, or anew for each.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -10,7 +11,8 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::Signal;
 
 use super::call::Caller;
-use super::server::{Jobs, Server};
+use super::server::{Environment, Jobs, Server};
+use crate::jobserver;
 use crate::sys::child::{self, Process};
 use crate::sys::heap;
 use crate::sys::signals::Signals;
@@ -51,6 +53,8 @@ pub struct Compiler<'a> {
     server: Option<Server>,
     at_need: bool,
     warm_jobs: usize,
+    /// What every warm job has: its environment, and nothing on its standard input.
+    warm_start: Option<(Environment, File)>,
 }
 
 impl<'a> Compiler<'a> {
@@ -67,9 +71,17 @@ impl<'a> Compiler<'a> {
         let path = path.to_owned();
         // The run's jobs are in the group of whoever asks.
         let caller = (warm != Warm::Off && !groups).then(|| Caller::new(signals)).flatten();
-        let server = None;
-        let mut compiler =
-            Compiler { path, signals, caller, groups, server, at_need, warm_jobs: 0 };
+        let warm_start = warm_start(&path).inspect_err(|error| log::debug!("none warm: {error}"));
+        let mut compiler = Compiler {
+            path,
+            signals,
+            caller,
+            groups,
+            server: None,
+            at_need,
+            warm_jobs: 0,
+            warm_start: warm_start.ok(),
+        };
         if warm == Warm::AtOnce && compiler.caller.is_none() {
             compiler.start_server();
         }
@@ -90,22 +102,23 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// Starts a job with nothing on its standard input, and its errors into `said`. It dies with
-    /// this process.
+    /// Starts a job with nothing on its standard input, and its errors into `said`. It knows of no
+    /// jobserver, and dies with this process.
     ///
     /// # Errors
     /// Where it cannot be started at all.
-    pub fn spawn(&mut self, mut command: Command, said: &File) -> io::Result<Process> {
+    pub fn spawn(&mut self, args: &[OsString], said: &File) -> io::Result<Process> {
         let group = self.groups;
-        if let Some(process) = self.spawn_elsewhere(&command, said) {
+        if let Some(process) = self.spawn_elsewhere(args, said) {
             self.warm_jobs += 1;
             return Ok(process);
         }
-        if let Some(process) = self.spawn_warm(&command, said) {
+        if let Some(process) = self.spawn_warm(args, said) {
             self.warm_jobs += 1;
             return Ok(if group { process.leads_group() } else { process });
         }
-        command.stdin(Stdio::null()).stderr(said.try_clone()?);
+        let mut command = command(&self.path);
+        command.args(args).stdin(Stdio::null()).stderr(said.try_clone()?);
         heap::on_huge_pages(&mut command);
         child::dies_with_parent(&mut command, Signal::SIGKILL);
         child::with_signal_mask(&mut command, self.signals.mask_before());
@@ -121,14 +134,13 @@ impl<'a> Compiler<'a> {
         self.warm_jobs
     }
 
-    fn spawn_elsewhere(&mut self, command: &Command, said: &File) -> Option<Process> {
+    fn spawn_elsewhere(&mut self, args: &[OsString], said: &File) -> Option<Process> {
         let caller = self.caller.as_ref()?;
-        let started = File::open("/dev/null").and_then(|null| {
-            let stdout = io::stdout();
-            let streams = [null.as_fd(), stdout.as_fd(), said.as_fd()];
-            caller.spawn(command, command.get_program(), streams)
-        });
-        started
+        let (environment, null) = self.warm_start.as_ref()?;
+        let stdout = io::stdout();
+        let streams = [null.as_fd(), stdout.as_fd(), said.as_fd()];
+        caller
+            .spawn(self.path.as_os_str(), &argv(&self.path, args), environment, streams)
             .inspect_err(|error| {
                 log::debug!("not in the run's warm compiler: {error}");
                 self.caller = None;
@@ -136,13 +148,14 @@ impl<'a> Compiler<'a> {
             .ok()
     }
 
-    fn spawn_warm(&mut self, command: &Command, said: &File) -> Option<Process> {
+    fn spawn_warm(&mut self, args: &[OsString], said: &File) -> Option<Process> {
         self.start_server();
         let server = self.server.as_mut()?;
+        let (environment, null) = self.warm_start.as_ref()?;
         let started = if server.ready() {
-            File::open("/dev/null").and_then(|null| {
-                server.spawn(command, [null.as_fd(), io::stdout().as_fd(), said.as_fd()])
-            })
+            let stdout = io::stdout();
+            let argv = argv(&self.path, args);
+            server.spawn(&argv, environment, [null.as_fd(), stdout.as_fd(), said.as_fd()])
         } else {
             Err(io::Error::other("it did not come up"))
         };
@@ -155,4 +168,19 @@ impl<'a> Compiler<'a> {
             }
         }
     }
+}
+
+/// A compiler that knows of no jobserver.
+fn command(path: &Path) -> Command {
+    let mut command = Command::new(path);
+    jobserver::scrub(&mut command);
+    command
+}
+
+fn argv<'a>(path: &'a Path, args: &'a [OsString]) -> Vec<&'a OsStr> {
+    std::iter::once(path.as_os_str()).chain(args.iter().map(OsString::as_os_str)).collect()
+}
+
+fn warm_start(path: &Path) -> io::Result<(Environment, File)> {
+    Ok((Environment::of(&command(path))?, File::open("/dev/null")?))
 }

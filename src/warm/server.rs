@@ -109,17 +109,18 @@ impl Server {
         self.greeted
     }
 
-    /// Starts a job: what `command` would run, with its arguments and its changes of the
-    /// environment. It becomes a child of this process.
+    /// Starts a job. It becomes a child of this process.
     ///
     /// # Errors
     /// The compiler is gone, or cannot fork.
     pub(super) fn spawn(
         &self,
-        command: &Command,
+        argv: &[&OsStr],
+        environment: &Environment,
         streams: [BorrowedFd<'_>; STREAMS],
     ) -> io::Result<Pid> {
-        let (header, strings) = request(command)?;
+        let (header, strings) = job(argv.iter().map(|word| word.as_bytes()), environment)?;
+        let header = Header { parent: std::process::id(), ..header };
         self.send(header, &strings, &streams.map(|stream| stream.as_raw_fd()))?;
         let mut answer = [0; 4];
         (&self.socket).read_exact(&mut answer)?;
@@ -137,15 +138,13 @@ impl Server {
         let header = header.to_bytes();
         let sent = sendmsg::<()>(
             self.socket.as_raw_fd(),
-            &[IoSlice::new(&header)],
+            &[IoSlice::new(&header), IoSlice::new(strings)],
             &[ControlMessage::ScmRights(fds)],
             MsgFlags::MSG_NOSIGNAL,
             None,
         )?;
-        if sent != header.len() {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        (&self.socket).write_all(strings)
+        let sent = sent.checked_sub(header.len()).ok_or(io::ErrorKind::WriteZero)?;
+        (&self.socket).write_all(&strings[sent..])
     }
 
     /// Readable when there is an answer, or never will be one.
@@ -192,57 +191,77 @@ fn is_program(path: &Path) -> bool {
         && magic == *b"\x7fELF"
 }
 
-/// The header and the strings of a job of this process.
-fn request(command: &Command) -> io::Result<(Header, Vec<u8>)> {
-    let argv = std::iter::once(command.get_program()).chain(command.get_args());
-    let argv = argv.map(OsStr::as_bytes);
-    let (header, strings) = job(argv, environment(command))?;
-    Ok((Header { parent: std::process::id(), ..header }, strings))
-}
-
 /// The strings of a job, and the header that counts them.
 ///
 /// # Errors
 /// A string with a NUL, or too many.
 pub(super) fn job<'a>(
     argv: impl Iterator<Item = &'a [u8]>,
-    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    environment: &Environment,
 ) -> io::Result<(Header, Vec<u8>)> {
     let mut strings = Vec::new();
-    let mut push = |parts: &[&[u8]]| {
-        for part in parts {
-            if part.contains(&0) {
-                return Err(io::Error::from(io::ErrorKind::InvalidInput));
-            }
-            strings.extend_from_slice(part);
-        }
-        strings.push(0);
-        Ok(())
-    };
     let mut arguments = 0;
     for argument in argv {
-        push(&[argument])?;
+        push(&mut strings, &[argument])?;
         arguments += 1;
     }
-    let mut variables = 0;
-    for (name, value) in environment {
-        push(&[name.as_bytes(), b"=", value.as_bytes()])?;
-        variables += 1;
-    }
+    strings.extend_from_slice(&environment.strings);
+    let variables = environment.count;
     let bytes = u32::try_from(strings.len())
         .map_err(|_| io::Error::from(io::ErrorKind::ArgumentListTooLong))?;
     let place = Place::default();
     Ok((Header { bytes, arguments, variables, parent: 0, place }, strings))
 }
 
-/// The environment that `command` would get.
-pub(super) fn environment(command: &Command) -> BTreeMap<OsString, OsString> {
-    let mut variables: BTreeMap<OsString, OsString> = env::vars_os().collect();
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => variables.insert(name.to_owned(), value.to_owned()),
-            None => variables.remove::<OsStr>(name),
-        };
+/// An environment, as a job is sent it.
+#[derive(Debug)]
+pub(super) struct Environment {
+    strings: Vec<u8>,
+    count: u32,
+}
+
+impl Environment {
+    /// This process's own.
+    ///
+    /// # Errors
+    /// A variable with a NUL.
+    pub(super) fn own() -> io::Result<Environment> {
+        Environment::with(env::vars_os())
     }
-    variables
+
+    /// What `command` would get.
+    ///
+    /// # Errors
+    /// A variable with a NUL.
+    pub(super) fn of(command: &Command) -> io::Result<Environment> {
+        let mut variables: BTreeMap<OsString, OsString> = env::vars_os().collect();
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => variables.insert(name.to_owned(), value.to_owned()),
+                None => variables.remove::<OsStr>(name),
+            };
+        }
+        Environment::with(variables)
+    }
+
+    fn with(variables: impl IntoIterator<Item = (OsString, OsString)>) -> io::Result<Environment> {
+        let mut environment = Environment { strings: Vec::new(), count: 0 };
+        for (name, value) in variables {
+            push(&mut environment.strings, &[name.as_bytes(), b"=", value.as_bytes()])?;
+            environment.count += 1;
+        }
+        Ok(environment)
+    }
+}
+
+/// Appends a string with the NUL that ends it.
+fn push(strings: &mut Vec<u8>, parts: &[&[u8]]) -> io::Result<()> {
+    for part in parts {
+        if part.contains(&0) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        strings.extend_from_slice(part);
+    }
+    strings.push(0);
+    Ok(())
 }
