@@ -49,6 +49,7 @@ fn one_message(outcome: &Outcome) {
     one_message_of(outcome, "twice.o");
 }
 
+#[track_caller]
 fn one_message_of(outcome: &Outcome, module: &str) {
     let own = outcome.stderr.lines().filter(|line| line.starts_with("thinshim: ")).count();
     assert_eq!(own, 1, "{outcome}");
