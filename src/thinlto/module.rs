@@ -1,7 +1,7 @@
 //! A bitcode module of a link, and the options its back end gets.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -25,6 +25,17 @@ pub struct Module {
     pub thin: bool,
     /// It holds a module for regular LTO.
     pub regular: bool,
+}
+
+impl Module {
+    /// Whether its bitcode is for ThinLTO. A record does not tell: a module with type metadata and
+    /// without external symbols is written for regular LTO where clang would have to split it
+    /// (`splitAndWriteThinLTOBitcode` in LLVM's `ThinLTOBitcodeWriter.cpp`).
+    pub fn is_thin_bitcode(&self) -> bool {
+        fs::read(&self.path)
+            .and_then(|data| from_bytes(&self.path, &data))
+            .map_or(self.thin, |module| module.thin)
+    }
 }
 
 /// What a file turned out to be.

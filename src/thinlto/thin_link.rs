@@ -1,11 +1,12 @@
 //! The thin link: lld computes the index and stops.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::inputs::{Inputs, Piece};
+use super::names;
 use crate::invocation::lld::Element;
 use crate::workdir::WorkDir;
 
@@ -96,13 +97,15 @@ pub fn args(
 /// The modules to compile, in the index's order, out of the list that the thin link wrote.
 ///
 /// # Errors
-/// A sentence, for a list that names what nobody had taken for a module of the link.
+/// A sentence, for a list that names what nobody had taken for a module of the link, or that lacks
+/// one.
 pub fn listed(inputs: &Inputs<'_>, paths: &Paths, list: &[u8]) -> Result<Vec<usize>, String> {
     let mut by_path: HashMap<&OsStr, usize> = HashMap::with_capacity(inputs.modules.len());
     for (index, module) in inputs.modules.iter().enumerate() {
         by_path.entry(&module.path).or_insert(index);
     }
-    list.split(|&byte| byte == b'\n')
+    let listed: Vec<usize> = list
+        .split(|&byte| byte == b'\n')
         .filter(|line| !line.is_empty())
         .map(|line| {
             line.strip_prefix(paths.prefix.as_bytes())
@@ -112,7 +115,30 @@ pub fn listed(inputs: &Inputs<'_>, paths: &Paths, list: &[u8]) -> Result<Vec<usi
                     format!("the linker brings in {}, which holds bitcode", name.escape_ascii())
                 })
         })
-        .collect()
+        .collect::<Result<_, _>>()?;
+    match without_index(inputs, &listed) {
+        Some(reason) => {
+            let told = names::of_archives(reason.as_bytes(), inputs, false);
+            Err(String::from_utf8_lossy(&told).into_owned())
+        }
+        None => Ok(listed),
+    }
+}
+
+/// Why the list will not do: a module is linked in any case and not in it, so that its code would
+/// be nowhere.
+fn without_index(inputs: &Inputs<'_>, listed: &[usize]) -> Option<String> {
+    // A module that is named twice is listed once.
+    let listed: HashSet<&OsStr> =
+        listed.iter().map(|&index| inputs.modules[index].path.as_os_str()).collect();
+    let mut linked = inputs.pieces.iter().filter_map(|piece| match piece {
+        Piece::Module { index, lazy: false } => Some(&inputs.modules[*index]),
+        _ => None,
+    });
+    let module = linked.find(|module| {
+        module.thin && !listed.contains(module.path.as_os_str()) && module.is_thin_bitcode()
+    })?;
+    Some(format!("the thin link wrote no index for {}", Path::new(&module.path).display()))
 }
 
 /// A command line in the making: adjacent lazy inputs share a `--start-lib` group.
@@ -162,5 +188,50 @@ impl Arguments {
     pub(super) fn finish(mut self) -> Vec<OsString> {
         self.lib(false);
         self.args
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::module::Module;
+    use super::*;
+
+    fn paths() -> Paths {
+        Paths {
+            prefix: "w/index/".into(),
+            list: "w/modules".into(),
+            regular: "w/regular.o".into(),
+            output: "w/thin-link".into(),
+        }
+    }
+
+    /// Modules that are nowhere; each is lazy, or not.
+    fn modules(named: &[(&str, bool)]) -> Inputs<'static> {
+        let module = |&(path, _): &(&str, bool)| Module {
+            path: path.into(),
+            size: 0,
+            record: None,
+            triple: None,
+            thin: true,
+            regular: false,
+        };
+        let piece = |(index, &(_, lazy)): (usize, &(&str, bool))| Piece::Module { index, lazy };
+        Inputs {
+            pieces: named.iter().enumerate().map(piece).collect(),
+            modules: named.iter().map(module).collect(),
+            ..Inputs::default()
+        }
+    }
+
+    #[test]
+    fn what_is_linked_has_an_index() {
+        let inputs = modules(&[("/no/a.o", false), ("/no/b.o", true), ("/no/a.o", false)]);
+        let read = |list: &str| listed(&inputs, &paths(), list.as_bytes());
+        assert_eq!(read("w/index//no/a.o\n"), Ok(vec![0]));
+        assert_eq!(read("w/index//no/b.o\nw/index//no/a.o\n"), Ok(vec![1, 0]));
+        for list in ["", "w/index//no/b.o\n"] {
+            assert_eq!(read(list), Err("the thin link wrote no index for /no/a.o".to_owned()));
+        }
+        assert!(read("w/index//no/a.o\nw/index//no/c.o\n").is_err());
     }
 }

@@ -24,24 +24,28 @@ pub(super) enum Translation<'a> {
     Clang(Vec<OsString>),
     /// There is no way.
     None,
-    /// What it writes or counts is of one process: many would write over each other.
+    /// What it writes, counts or repeats is of one process: many would write over each other.
     OneProcess,
 }
 
-/// Parts of the names of LLVM's options that write files or statistics.
+/// Parts of the names of LLVM's options that write files or statistics, that count what one process
+/// does, or that have it go over all modules twice.
 const OF_ONE_PROCESS: &[&str] = &[
     "-dot-",
     "-dump-",
     "-output-file",
     "as-secure-log-file",
+    "debug-counter",
     "dot-cfg-dir",
     "lto-pass-remarks",
     "lto-stats-file",
+    "opt-bisect",
     "pass-remarks-output",
     "stats",
     "summary-file",
     "time-passes",
     "track-memory",
+    "two-rounds",
     "view-",
 ];
 
@@ -229,6 +233,9 @@ mod tests {
             "-callgraph-dot-filename-prefix=x",
             "-ir-dump-directory=x",
             "-view-block-layout-with-bfi=graph",
+            "-opt-bisect-limit=100",
+            "-debug-counter=dce-transform=1-2",
+            "-codegen-data-thinlto-two-rounds",
         ] {
             assert_eq!(translate(option.as_bytes()), Translation::OneProcess, "{option}");
         }
