@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -142,12 +143,38 @@ pub fn from_bytes(path: &OsString, data: &[u8]) -> io::Result<Module> {
 }
 
 fn read_record(tail: &[u8]) -> io::Result<Option<Record>> {
-    Record::from_tail(tail).map_err(|error| match error {
+    let record = Record::from_tail(tail).map_err(|error| match error {
         Unreadable::Truncated => invalid("its options record breaks off"),
         Unreadable::Unknown(_) => invalid("its options record is of a newer thinshim"),
-    })
+    })?;
+    // Each becomes a word of clang's command line, where others may be options or response files.
+    let absolute = |path: &OsString| path.as_bytes().starts_with(b"/");
+    match record {
+        Some(record) if !record.search_paths.iter().all(absolute) => {
+            Err(invalid("its options record has a search path that is not absolute"))
+        }
+        record => Ok(record),
+    }
 }
 
 fn invalid(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn search_paths_are_absolute() {
+        let read = |paths: &[&str]| {
+            let search_paths = paths.iter().map(OsString::from).collect();
+            read_record(&Record { search_paths, ..Record::default() }.to_bytes())
+        };
+        assert_eq!(read(&["/", "/-o", "/@x"]).unwrap().unwrap().search_paths.len(), 3);
+        for path in ["@x", "-o", "./x", "x", ""] {
+            let error = read(&["/include", path]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{path}");
+        }
+    }
 }

@@ -269,21 +269,39 @@ fn a_hostile_record_is_not_obeyed() {
     }
 }
 
-/// Directories of a record stay directories, whatever they are called.
+/// Directories of a record are absolute, and stay directories whatever they are called.
 #[test]
 fn a_search_path_is_no_option() {
     let space = TestSpace::new();
     three(&space);
     traps(&space);
-    for path in ["-load", "./plugin.so", "-o", "@response", "-fplugin=./plugin.so", "--"] {
-        let entries = [&options("-O2 -fPIE")[..], &[(b'S', path), (b'S', "elsewhere")]].concat();
+    let line = format!("{} -o out", program(OBJECTS));
+    for (path, absolute) in [
+        ("/-load", true),
+        ("/@response", true),
+        ("-load", false),
+        ("./plugin.so", false),
+        ("-o", false),
+        ("@response", false),
+        ("-fplugin=./plugin.so", false),
+        ("--", false),
+        ("", false),
+    ] {
+        let entries = [&options("-O2 -fPIE")[..], &[(b'S', path), (b'S', "/elsewhere")]].concat();
         with_record(&space, "twice.o", &entries);
-        link(&space, &format!("{} -o out", program(OBJECTS))).ok();
-        space.strict(&format!("ld.lld {} -o out", program(OBJECTS))).ok();
-        assert_eq!(space.real("./out").ok().stdout, "43 3\n", "{path}");
-        for bad in ["loaded", "elsewhere"] {
-            assert!(!space.exists(bad), "{path}");
+        let own = format!("ld.lld {line}");
+        if absolute {
+            link(&space, &line).ok();
+            assert_eq!(space.real("./out").ok().stdout, "43 3\n", "{path}");
+            space.strict(&own).ok();
+        } else {
+            let words = ["twice.o: its options record"];
+            link(&space, &line).fails(1, &words);
+            space.strict(&own).fails(120, &words);
+            space.shim(&own).env("THINSHIM_SMALL", "0").ok();
         }
+        assert_eq!(space.real("./out").ok().stdout, "43 3\n", "{path}");
+        assert!(!space.exists("loaded"), "{path}");
     }
 }
 

@@ -208,7 +208,7 @@ pub(crate) fn options(words: &str) -> Vec<(u8, &str)> {
 }
 
 /// Options that would run a program, load a plugin or write a file, and some that are none.
-pub(crate) const HOSTILE: [&str; 28] = [
+pub(crate) const HOSTILE: [&str; 31] = [
     "-O2 -fplugin=./plugin.so",
     "-fpass-plugin=./plugin.so",
     "-Xclang -load -Xclang ./plugin.so",
@@ -219,6 +219,9 @@ pub(crate) const HOSTILE: [&str; 28] = [
     "-fno-integrated-as",
     "--config=response",
     "@response",
+    "--target @response",
+    "-target @response",
+    "-G @response",
     "-Wa,@response",
     "-o elsewhere",
     "-oelsewhere",
@@ -248,7 +251,8 @@ pub(crate) fn traps(space: &TestSpace) {
          FILE *file = fopen(\"loaded\", \"w\"); if (file) fclose(file); }\n",
     );
     space.real("clang -shared -fPIC plugin.c -o plugin.so").ok();
-    space.write("response", "-fplugin=./plugin.so");
+    // The first word may be taken for a value.
+    space.write("response", "x86_64-linux-gnu -fplugin=./plugin.so");
     space.script("tools/ld", "touch loaded\n");
     space.script("tools/as", "touch loaded\n");
     // What a back end would do with it, were it asked to.

@@ -49,10 +49,18 @@ pub fn back_end_options(args: &[OsString]) -> Result<Vec<OsString>, Refused> {
             _ => false,
         };
         if keep {
+            // clang expands a response file wherever it stands, a value's place included.
+            if let Some(file) = item.words[1..].iter().find(|word| is_response_file(word)) {
+                return Err(Refused(file.clone()));
+            }
             options.extend_from_slice(item.words);
         }
     }
     Ok(options)
+}
+
+fn is_response_file(word: &OsStr) -> bool {
+    word.as_bytes().starts_with(b"@")
 }
 
 /// Checks options that come out of an object: every word must be one that
@@ -306,6 +314,11 @@ mod tests {
             "-O2 -target",
             "-Xassembler",
             "-G",
+            "--target @file",
+            "-target @file",
+            "-G @file",
+            "-meabi @file",
+            "-mthread-model @file",
         ] {
             assert!(check(&words(line)).is_err(), "{line}");
         }
