@@ -180,9 +180,10 @@ pub fn look<'a>(link: &'a Link, members: &Path) -> Result<Inputs<'a>, Trouble> {
         }
     }
     if !looking.inputs.modules.is_empty() {
-        for path in link.scripts_in_force() {
-            if let Ok(text) = fs::read(path) {
-                looking.script(path, &text)?;
+        for script in link.scripts_in_force() {
+            // Of one that is nowhere the linker itself says so.
+            if let Some(path) = find_file(link, script.as_os_str()) {
+                looking.script_in_force(&path)?;
             }
         }
         if let Some(doubt) = looking.doubt.take().or_else(|| looking.chosen_by_name()) {
@@ -407,6 +408,17 @@ impl<'a> Looking<'a, '_> {
         })
     }
 
+    fn script_in_force(&mut self, path: &Path) -> Result<(), Trouble> {
+        match fs::read(path) {
+            Ok(text) => self.script(path, &text),
+            Err(error) => {
+                let doubt = format!("the linker script {}: {error}", path.display());
+                self.doubt.get_or_insert(doubt);
+                Ok(())
+            }
+        }
+    }
+
     /// A script that brings in bitcode is more than the steps can take apart.
     fn script(&mut self, path: &Path, text: &[u8]) -> Result<(), Trouble> {
         self.scripts.push((path.to_owned(), text.to_owned()));
@@ -550,9 +562,10 @@ fn find_library(link: &Link, name: &OsStr, state: State) -> Option<PathBuf> {
     None
 }
 
-/// Finds a file that a script names: as it is, or in the library paths.
+/// Finds a script, or a file that one names, as lld does: as it is, or in the library paths
+/// (`searchScript` in `lld/ELF/DriverUtils.cpp`).
 fn find_file(link: &Link, name: &OsStr) -> Option<PathBuf> {
     std::iter::once(PathBuf::from(name))
         .chain(link.library_paths.iter().map(|path| library_directory(link, path).join(name)))
-        .find(|path| path.is_file())
+        .find(|path| path.exists())
 }

@@ -154,6 +154,30 @@ fn scripts_that_choose_by_files() {
     }
 }
 
+/// The linker looks for scripts in the library paths, too.
+#[test]
+fn scripts_in_the_library_paths() {
+    let space = TestSpace::new();
+    three(&space);
+    let all = "*(.text .text.*)";
+    space.write("lds/plain.lds", format!("SECTIONS {{ .text : {{ {all} }} }}"));
+    space.write("lds/choice.lds", format!("SECTIONS {{ .text : {{ *main.o(.text*) {all} }} }}"));
+    space.write("lds/include.lds", "INCLUDE lds/plain.lds");
+    space.write("lds/bitcode.lds", "INPUT(next.o)");
+    space.write("lds/directory.lds/file", "");
+    let line = |script: &str| format!("ld.lld -r -T {script} -L lds main.o twice.o");
+    space.strict(&format!("{} next.o -o out", line("plain.lds"))).ok();
+    for script in ["choice.lds", "include.lds", "bitcode.lds", "directory.lds"] {
+        let named = format!("the linker script lds/{script}");
+        let run = space.strict(&format!("{} -o no", line(script)));
+        run.fails(120, &[named.as_str(), "THINSHIM_STRICT"]);
+    }
+    let run = space.strict(&format!("{} -o no", line("nowhere.lds")));
+    run.fails(1, &["cannot find linker script nowhere.lds"]);
+    assert!(!space.exists("no"));
+    space.is_clean();
+}
+
 /// What the linker tells of its inputs on stdout and in files speaks of the user's.
 #[test]
 fn words_about_inputs() {
