@@ -180,6 +180,7 @@ pub fn look<'a>(link: &'a Link, members: &Path) -> Result<Inputs<'a>, Trouble> {
         }
     }
     if !looking.inputs.modules.is_empty() {
+        looking.values();
         for script in link.scripts_in_force() {
             // Of one that is nowhere the linker itself says so.
             if let Some(path) = find_file(link, script.as_os_str()) {
@@ -210,6 +211,7 @@ struct Looking<'a, 'm> {
 impl<'a> Looking<'a, '_> {
     fn input(&mut self, path: &OsStr, state: State, element: Element<'a>) -> Result<(), Trouble> {
         if state.binary {
+            self.read_once(Path::new(path));
             self.inputs.pieces.push(Piece::Word(element));
             return Ok(());
         }
@@ -227,6 +229,9 @@ impl<'a> Looking<'a, '_> {
             }
             Ok(Sort::Other(Kind::Elf)) if state.in_lib => {
                 self.inputs.pieces.push(Piece::Native { path, lazy: true });
+            }
+            Ok(Sort::Other(Kind::Other)) if self.read_once(Path::new(&path)) => {
+                self.inputs.pieces.push(Piece::Word(element));
             }
             Ok(Sort::Other(Kind::Other)) => {
                 let text = fs::read(&path).map_err(|error| unreadable(&path, &error))?;
@@ -408,7 +413,37 @@ impl<'a> Looking<'a, '_> {
         })
     }
 
+    /// Both the thin link and the native link read what the command line names: of what can be read
+    /// only once, the second gets nothing. Says whether this is such a file.
+    fn read_once(&mut self, path: &Path) -> bool {
+        let once = module::is_read_once(path);
+        if once {
+            let doubt = format!("{} can be read only once", path.display());
+            self.doubt.get_or_insert(doubt);
+        }
+        once
+    }
+
+    /// The files that options may name: the value, or what follows a `=` in it.
+    fn values(&mut self) {
+        let link = self.link;
+        for element in link.elements() {
+            let Element::Option { value, row, .. } = element else { continue };
+            if !element.in_thin_link() || !row.form.takes_value() || row.act == Act::Output {
+                continue;
+            }
+            let bytes = value.as_bytes();
+            let after = bytes.iter().position(|&byte| byte == b'=').map(|at| &bytes[at + 1..]);
+            for name in std::iter::once(bytes).chain(after) {
+                self.read_once(Path::new(OsStr::from_bytes(name)));
+            }
+        }
+    }
+
     fn script_in_force(&mut self, path: &Path) -> Result<(), Trouble> {
+        if self.read_once(path) {
+            return Ok(());
+        }
         match fs::read(path) {
             Ok(text) => self.script(path, &text),
             Err(error) => {
@@ -435,6 +470,7 @@ impl<'a> Looking<'a, '_> {
                 None => find_file(self.link, &name),
             };
             let Some(found) = found else { continue };
+            self.read_once(&found);
             if holds_bitcode(&found) {
                 return Err(Trouble::StepAside(format!(
                     "the linker script {} brings in {}, which holds bitcode",

@@ -4,8 +4,11 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::path::Path;
 use std::sync::Arc;
+
+use nix::sys::stat::makedev;
 
 use crate::invocation::clang;
 use crate::object::record::{Record, Unreadable};
@@ -51,8 +54,19 @@ pub enum Sort {
 /// Bytes that the head of a file needs to tell what it is and where its record stands.
 const HEAD: usize = 20;
 
+/// Whether what is at `path` gives its bytes once: a FIFO, a socket, a device. The null device has
+/// none.
+pub fn is_read_once(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| {
+        let kind = meta.file_type();
+        let null = meta.rdev() == makedev(1, 3);
+        kind.is_fifo() || kind.is_socket() || kind.is_char_device() && !null
+    })
+}
+
 /// Looks at the file at `path`: its first bytes and, where it is bitcode with a record, its last
-/// ones. Only bitcode without a record, or whose record names no target, is read whole.
+/// ones. Only bitcode without a record, or whose record names no target, is read whole. What can be
+/// read only once is left for the linker to read.
 ///
 /// # Errors
 /// The operating system's, and `InvalidData` for bitcode that cannot be understood. They do not name
@@ -73,6 +87,10 @@ impl Looker {
     /// # Errors
     /// Those of [`look`].
     pub fn look(&mut self, path: &OsString) -> io::Result<Sort> {
+        // Looked at before it is opened: to open a FIFO is to wait for its writer.
+        if is_read_once(Path::new(path)) {
+            return Ok(Sort::Other(kind::Kind::Other));
+        }
         let mut file = File::open(path)?;
         let mut head = [0; HEAD];
         let mut got = 0;
@@ -163,7 +181,25 @@ fn invalid(what: &str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
     use super::*;
+
+    #[test]
+    fn what_is_read_once_is_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
+        mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+        // Nobody writes to it.
+        let sort = look(&fifo.clone().into_os_string()).unwrap();
+        assert!(matches!(sort, Sort::Other(kind::Kind::Other)));
+        assert!(is_read_once(&fifo));
+        let absent = directory.path().join("absent");
+        for path in [directory.path(), Path::new("/dev/null"), absent.as_path()] {
+            assert!(!is_read_once(path), "{}", path.display());
+        }
+    }
 
     #[test]
     fn search_paths_are_absolute() {

@@ -7,7 +7,7 @@ use thinshim::invocation::lld::{Dashes, Fate, Form, ROWS, Row};
 use crate::compiles::files;
 use crate::links::three;
 use crate::oracle::{self, program};
-use crate::space::{NEWEST, TestSpace, llvms};
+use crate::space::{NEWEST, THINSHIM, TestSpace, llvms};
 
 /// lld takes `--reproduce` out of the environment, too: for a link of bitcode the tar file is to hold what the
 /// user links, and for others nothing changes.
@@ -75,6 +75,43 @@ fn bitcode_that_no_word_names() {
         assert!(!space.exists("report"), "{objects}");
         assert_eq!(space.real("./out").ok().stdout, "43 3\n");
     }
+}
+
+/// Two steps read what the command line names, and a pipe can be read once.
+#[test]
+fn files_that_are_read_once() {
+    let space = TestSpace::new();
+    three(&space);
+    for (words, text) in [
+        ("/dev/stdin", "x = 1;"),
+        ("-b binary /dev/fd/0 -b elf", "bytes"),
+        ("-T /dev/stdin", "SECTIONS { .all : { *(.text*) } }"),
+        ("--version-script=/dev/stdin", "{ local: *; };"),
+        ("--symbol-ordering-file /dev/stdin", "main"),
+    ] {
+        let line = |output: &str| {
+            let inputs = "main.o twice.o next.o";
+            format!("printf %s '{text}' | {THINSHIM} ld.lld -r {inputs} {words} -o {output}")
+        };
+        let run = |output: &str| {
+            let run = space.real("sh").args(["-c", line(output).as_str()]);
+            run.env("THINSHIM_SMALL", "0").env("THINSHIM_REPORT", "report")
+        };
+        run("no").env("THINSHIM_STRICT", "1").fails(120, &["can be read only once"]);
+        assert!(!space.exists("no"), "{words}");
+        run("out").ok();
+        let report = space.report();
+        let reason = report["fallback"].as_str().unwrap_or_default();
+        assert!(reason.ends_with("can be read only once"), "{words}: {report}");
+        space.write("text", text);
+        let plain = words.replace("/dev/stdin", "text").replace("/dev/fd/0", "text");
+        space.real(&format!("ld.lld -r main.o twice.o next.o {plain} -o reference")).ok();
+        let sections = |file: &str| space.real(&format!("llvm-size -A {file}")).ok().stdout;
+        let sizes = |file: &str| sections(file).replace(file, "");
+        assert_eq!(sizes("out"), sizes("reference"), "{words}");
+    }
+    // There is nothing in it, however often it is read.
+    space.strict("ld.lld -r main.o twice.o next.o -T /dev/null -o out").ok();
 }
 
 /// A value for each option that takes one.

@@ -91,6 +91,21 @@ fn other_compiles_and_links_are_the_same() {
     space.is_clean();
 }
 
+/// What thinshim takes from a pipe, the linker would not get.
+#[test]
+fn pipes_are_the_linkers_to_read() {
+    let space = TestSpace::new();
+    space.write("native.c", "extern int x; int *where(void) { return &x; }\n");
+    space.real("clang -O2 -fPIE -c native.c").ok();
+    for inputs in ["native.o /dev/stdin", "native.o -T /dev/stdin", "/dev/fd/0 native.o"] {
+        let script = format!("echo 'x = 1;' | {THINSHIM} ld.lld {inputs} -o out");
+        space.real("sh").args(["-c", script.as_str()]).ok();
+        let symbols = space.real("llvm-nm out").ok().stdout;
+        assert!(symbols.contains(" A x\n"), "{inputs}: {symbols}");
+        space.remove("out");
+    }
+}
+
 /// Under a tool's name, as ccache and distcc do it.
 #[test]
 fn masquerade() {
