@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::inputs::{Inputs, Piece};
 use super::thin_link::Arguments;
-use crate::invocation::lld::{Act, Element, Link};
+use crate::invocation::lld::{Act, Element, Link, Row};
 
 /// Merges sections of which a kernel with call padding has one a function. They are tied to their
 /// functions by `SHF_LINK_ORDER`, and lld compares each with all earlier ones of that name
@@ -68,20 +68,29 @@ pub fn args(
         }
     }
     if let Some(regular) = regular {
+        if has_option(inputs, |row| row.act == Act::Format) {
+            args.default_format();
+        }
         args.input(regular.as_os_str(), false);
     }
     if let Some(script) = scripts.merge {
         args.script(script);
     }
     let mut args = args.finish();
-    let versions = |piece: &Piece<'_>| matches!(piece, Piece::Word(Element::Option { row, .. }) if row.name == "version-script");
-    if inputs.pieces.iter().any(versions) {
+    if has_option(inputs, |row| row.name == "version-script") {
         // The thin link, like in-process ThinLTO, has looked for the names in scripts among the
         // modules' symbols. Not all of them outlive the back ends.
         args.push("--undefined-version".into());
     }
     args.extend(threads.map(|threads| OsString::from(format!("--threads={threads}"))));
     args
+}
+
+fn has_option(inputs: &Inputs<'_>, wanted: impl Fn(&Row) -> bool) -> bool {
+    inputs.pieces.iter().any(|piece| match piece {
+        Piece::Word(Element::Option { row, .. }) => wanted(row),
+        _ => false,
+    })
 }
 
 /// Whether merging the patchable sections pays and is safe: the link's scripts do not speak of those

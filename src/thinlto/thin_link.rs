@@ -179,6 +179,12 @@ impl Arguments {
         self.args.push("--pop-state".into());
     }
 
+    /// What follows is read for what it is, whatever the command line says here.
+    pub(super) fn default_format(&mut self) {
+        self.lib(false);
+        self.args.push("--format=default".into());
+    }
+
     /// A linker script.
     pub(super) fn script(&mut self, path: &Path) {
         self.lib(false);

@@ -345,6 +345,15 @@ fn regular_lto_beside_thinlto() {
         same_link(&space, &program("main.o twice.o next.o"));
         assert_eq!(space.real("./recorded").ok().stdout, "43 3\n");
         same_link(&space, "-r main.o twice.o next.o");
+        // The partition's object comes last, where all are still linked for their bytes.
+        space.write("text.txt", "a text\n");
+        for option in ["-b", "--format"] {
+            let inputs = format!("main.o twice.o next.o {option} binary text.txt");
+            same_link(&space, &format!("-m elf_x86_64 -r {inputs}"));
+            let symbols = symbols(&space, "recorded");
+            assert!(symbols.iter().any(|line| line == "next T"), "{symbols:?}");
+            assert!(!symbols.iter().any(|line| line.contains("regular_o")), "{symbols:?}");
+        }
     }
 }
 
