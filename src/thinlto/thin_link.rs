@@ -10,6 +10,9 @@ use super::names;
 use crate::invocation::lld::Element;
 use crate::workdir::WorkDir;
 
+/// A directory for `..` to climb out of. No path of a module should name it.
+const BELOW: &str = "__below__";
+
 /// Where the thin link leaves what it computes.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Paths {
@@ -34,7 +37,8 @@ impl Paths {
         let depth = inputs.modules.iter().map(|module| climbs(&module.path)).max().unwrap_or(0);
         let mut prefix = work.index().as_os_str().to_owned();
         for _ in 0..depth {
-            prefix.push("/below");
+            prefix.push("/");
+            prefix.push(BELOW);
         }
         prefix.push("/");
         Paths {
@@ -116,7 +120,7 @@ pub fn listed(inputs: &Inputs<'_>, paths: &Paths, list: &[u8]) -> Result<Vec<usi
                 })
         })
         .collect::<Result<_, _>>()?;
-    match without_index(inputs, &listed) {
+    match without_index(inputs, &listed).or_else(|| with_one_index(inputs, paths, &listed)) {
         Some(reason) => {
             let told = names::of_archives(reason.as_bytes(), inputs, false);
             Err(String::from_utf8_lossy(&told).into_owned())
@@ -139,6 +143,35 @@ fn without_index(inputs: &Inputs<'_>, listed: &[usize]) -> Option<String> {
         module.thin && !listed.contains(module.path.as_os_str()) && module.is_thin_bitcode()
     })?;
     Some(format!("the thin link wrote no index for {}", Path::new(&module.path).display()))
+}
+
+/// Why the list will not do: two modules have one file for their indexes, as `/usr/a.o` and
+/// `usr/a.o` have below the prefix.
+fn with_one_index(inputs: &Inputs<'_>, paths: &Paths, listed: &[usize]) -> Option<String> {
+    let mut by_index: HashMap<PathBuf, &OsStr> = HashMap::with_capacity(listed.len());
+    listed.iter().find_map(|&index| {
+        let module = inputs.modules[index].path.as_os_str();
+        let before = by_index.insert(cleaned(&paths.index_of(module)), module)?;
+        (before != module).then(|| {
+            let [before, module] = [before, module].map(|module| Path::new(module).display());
+            format!("{before} and {module} have one name below a directory")
+        })
+    })
+}
+
+/// A path without `.` and `..`. Below the prefix there are no symlinks.
+fn cleaned(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                clean.pop();
+            }
+            part => clean.push(part),
+        }
+    }
+    clean
 }
 
 /// A command line in the making: adjacent lazy inputs share a `--start-lib` group.
@@ -239,5 +272,26 @@ mod tests {
             assert_eq!(read(list), Err("the thin link wrote no index for /no/a.o".to_owned()));
         }
         assert!(read("w/index//no/a.o\nw/index//no/c.o\n").is_err());
+    }
+
+    #[test]
+    fn modules_have_an_index_each() {
+        let read = |one: &str, other: &str| {
+            let inputs = modules(&[(one, true), (other, true)]);
+            let list = format!("w/index/{one}\nw/index/{other}\n");
+            listed(&inputs, &paths(), list.as_bytes())
+        };
+        for (one, other) in [
+            ("/usr/a.o", "usr/a.o"),
+            ("a.o", "./a.o"),
+            ("x//a.o", "y/../x/a.o"),
+            ("../index/a.o", "a.o"),
+        ] {
+            let reason = read(one, other).unwrap_err();
+            assert_eq!(reason, format!("{one} and {other} have one name below a directory"));
+        }
+        for (one, other) in [("a.o", "b/a.o"), ("a.o", "../a.o"), ("/a.o", "/b/a.o")] {
+            assert_eq!(read(one, other), Ok(vec![0, 1]), "{one} {other}");
+        }
     }
 }

@@ -335,6 +335,24 @@ fn paths_of_all_kinds() {
     }
 }
 
+/// The index of a module stands under the module's path in a directory, where an absolute path is a
+/// relative one.
+#[test]
+fn an_absolute_path_that_is_a_relative_one() {
+    let space = TestSpace::new();
+    three(&space);
+    let absolute = space.path("twice.o");
+    let relative = absolute.strip_prefix("/").expect("a root").display().to_string();
+    space.write(&relative, space.read("next.o"));
+    let objects = format!("main.o {} {relative}", absolute.display());
+    let line = format!("ld.lld {}", program(&objects));
+    space.strict(&format!("{line} -o no")).fails(120, &["have one name below a directory"]);
+    assert!(!space.exists("no"));
+    space.shim(&format!("{line} -o out")).env("THINSHIM_SMALL", "0").ok();
+    assert_eq!(space.real("./out").ok().stdout, "43 3\n");
+    space.is_clean();
+}
+
 /// Both summaries: modules for regular LTO keep their partition beside the back ends.
 #[test]
 fn regular_lto_beside_thinlto() {
