@@ -128,7 +128,7 @@ pub fn members(path: &Path, data: &[u8]) -> Result<Vec<Member>, String> {
         let name = PathBuf::from(OsStr::from_bytes(member.name()));
         let place = if member.is_thin() {
             // An absolute name stands for itself: `join` sees to it.
-            Place::File(directory.join(&name))
+            Place::File(no_option(directory.join(&name)))
         } else {
             let (start, size) = member.file_range();
             let range = usize::try_from(start)
@@ -141,6 +141,14 @@ pub fn members(path: &Path, data: &[u8]) -> Result<Vec<Member>, String> {
         members.push(Member { name, place });
     }
     Ok(members)
+}
+
+/// A path that no tool takes for an option or a response file.
+fn no_option(path: PathBuf) -> PathBuf {
+    match path.as_os_str().as_bytes().first() {
+        Some(b'-' | b'@') => Path::new(".").join(path),
+        _ => path,
+    }
 }
 
 #[cfg(test)]
@@ -226,6 +234,15 @@ mod tests {
         let path = Path::new("dir/a.a");
         let listed = members(path, &thin("b.o")).unwrap();
         assert_eq!(listed[0].place, Place::File("dir/b.o".into()));
+        for (archive, name, file) in [
+            ("a.a", "-b.o", "./-b.o"),
+            ("a.a", "@b.o", "./@b.o"),
+            ("a.a", "b.o", "b.o"),
+            ("dir/a.a", "@b.o", "dir/@b.o"),
+        ] {
+            let listed = members(Path::new(archive), &thin(name)).unwrap();
+            assert_eq!(listed[0].place, Place::File(file.into()));
+        }
         assert!(members(path, &thin(&"n".repeat(NAME_MAX))).is_ok());
         let error = members(path, &thin(&"n".repeat(NAME_MAX + 1))).unwrap_err();
         assert!(error.contains("more than 4096 bytes"), "{error}");

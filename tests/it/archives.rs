@@ -116,6 +116,24 @@ fn thin_archives_elsewhere() {
     }
 }
 
+/// Members of thin archives that a tool would take for an option or a response file.
+#[test]
+fn members_that_look_like_options() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        three(&space);
+        for (from, to) in [("twice.o", "-twice.o"), ("next.o", "@next.o")] {
+            std::fs::rename(space.path(from), space.path(to)).expect(to);
+        }
+        space.real("llvm-ar rcsT thin.a ./-twice.o ./@next.o").ok();
+        for archive in ["thin.a", "--whole-archive thin.a --no-whole-archive"] {
+            assert_eq!(same_link(&space, &program(&format!("main.o {archive}"))), 3);
+            assert_eq!(space.real("./recorded").ok().stdout, "43 3\n");
+        }
+        space.is_clean();
+    }
+}
+
 #[test]
 fn native_and_bitcode_members_mixed() {
     for llvm in llvms() {
