@@ -51,7 +51,7 @@ impl SectionOrder {
     /// something else decides on the order, too.
     pub fn of(link: &Link) -> Option<SectionOrder> {
         let [script] = link.scripts.as_slice() else { return None };
-        if !link.takes_scripts() || link.places_sections {
+        if !link.takes_scripts() || link.places_sections || link.orders_sections {
             return None;
         }
         parse(&fs::read(script).ok()?)

@@ -139,6 +139,8 @@ fn sections_in_doubt_are_left_to_the_script() {
         // Twice the same name, and another order than that of the inputs.
         of("three.o", "three.o");
         of("--sort-section=name", "three.o");
+        space.write("symbols", "entry_four_2\nentry_one_3\n");
+        of("--symbol-ordering-file=symbols", "three.o");
         // Sections that the linker may drop, merge or move.
         for (flags, what) in
             [("aG", "progbits,group,comdat"), ("aMS", "progbits,1"), ("ao", "progbits,.text")]

@@ -47,6 +47,8 @@ pub struct Link {
     pub emit_relocs: bool,
     /// Something other than scripts and the order of inputs decides on the order of sections.
     pub places_sections: bool,
+    /// An option asks for an order of single sections: by their symbols, by a profile, by chance.
+    pub orders_sections: bool,
     /// `--fat-lto-objects`: ELF objects with bitcode in `.llvm.lto` count as bitcode.
     pub fat_lto_objects: bool,
     /// `--lto=thin`: modules made for either kind of LTO count as thin ones.
@@ -193,9 +195,10 @@ impl Link {
         self.kind == Kind::Relocatable && !self.gc_sections && !self.emit_relocs && !names_scripts
     }
 
-    /// Whether the link removes or folds sections, so that it matters whether functions and data have their own.
+    /// Whether the link removes, folds or orders sections, so that it matters whether functions and
+    /// data have their own.
     pub fn picks_sections(&self) -> bool {
-        self.kind != Kind::Relocatable && (self.gc_sections || self.icf)
+        self.gc_sections || self.icf || self.orders_sections
     }
 
     /// Whether the link has something to say on stdout.

@@ -183,6 +183,7 @@ impl Parser {
             Act::Icf(on) => self.link.icf = on,
             Act::EmitRelocs => self.link.emit_relocs = true,
             Act::PlacesSections => self.link.places_sections = true,
+            Act::OrdersSections => self.link.orders_sections |= value != "none",
             Act::Version => self.only_version = true,
             Act::Quoting if value == "posix" => (),
             Act::Quoting => return Err("not the quoting of this system".into()),

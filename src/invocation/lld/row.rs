@@ -115,6 +115,8 @@ pub enum Act {
     EmitRelocs,
     /// Has a say in where sections go.
     PlacesSections,
+    /// Puts single sections in an order of their own.
+    OrdersSections,
     // Not only a link, or none.
     Version,
     Quoting,

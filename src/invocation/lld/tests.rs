@@ -372,6 +372,36 @@ fn lists_and_scripts() {
 }
 
 #[test]
+fn sections_that_a_link_picks() {
+    for option in [
+        "--gc-sections",
+        "-r --gc-sections",
+        "--icf=safe",
+        "--symbol-ordering-file=f",
+        "--symbol-ordering-file f",
+        "-call-graph-ordering-file=f",
+        "--bp-startup-sort=function",
+        "--bp-compression-sort=both",
+        "--shuffle-sections=*=1",
+        "--call-graph-profile-sort",
+        "--call-graph-profile-sort=cdsort",
+    ] {
+        assert!(link(&format!("x.o {option}")).picks_sections(), "{option}");
+    }
+    for option in [
+        "",
+        "-r",
+        "--gc-sections --no-gc-sections",
+        "--icf=all --icf=none",
+        "--bp-startup-sort=none",
+        "--call-graph-profile-sort=none",
+        "--no-call-graph-profile-sort",
+    ] {
+        assert!(!link(&format!("x.o {option}")).picks_sections(), "{option}");
+    }
+}
+
+#[test]
 fn empty_words_are_skipped_and_kept() {
     let link = parse(vec!["".into(), "x.o".into(), "-o".into(), "".into()]).unwrap();
     assert_eq!(link.output, Path::new("a.out"));
