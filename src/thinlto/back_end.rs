@@ -121,11 +121,11 @@ pub fn options(
     };
     clang::check(&record.options).map_err(|refused| refused.in_record_of(&name))?;
     let mut options = match from {
-        OptionsFrom::Record => record.options.clone(),
+        OptionsFrom::Record => recorded(link, &record.options),
         OptionsFrom::Link => {
             clang::known_to_linker(&record.options, link.kind == Kind::Relocatable)
         }
-        OptionsFrom::Sections => clang::without_loop_alignment(&record.options),
+        OptionsFrom::Sections => clang::without_loop_alignment(&recorded(link, &record.options)),
     };
     match from {
         OptionsFrom::Record => {
@@ -141,6 +141,17 @@ pub fn options(
         }
     }
     Ok(options)
+}
+
+/// A record's options, and what the link has decided against them.
+fn recorded(link: &Link, options: &[OsString]) -> Vec<OsString> {
+    let mut options = options.to_vec();
+    // In-process, all code of such a link is position-independent (`createConfig` in
+    // `lld/ELF/LTO.cpp`), whatever it was compiled for.
+    if matches!(link.kind, Kind::Shared | Kind::Pie) && clang::refuses_pic(&options) {
+        options.push("-fPIC".into());
+    }
+    options
 }
 
 /// The options for directories in which assembly looks for files.
@@ -226,5 +237,49 @@ pub fn verify_bytes(job: &BackEnd, data: &[u8]) -> Result<Native, String> {
             Err(format!("its object {output} has nothing of what the module defines"))
         }
         _ => Ok(native),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invocation::lld;
+    use crate::object::record::Record;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    /// The options of a module with this record in a link by this line.
+    fn options_of(record: &str, line: &str, from: OptionsFrom, major: u32) -> String {
+        let link = lld::parse(words(line)).unwrap();
+        let record = Record { options: words(record), ..Record::default() };
+        let module = Module {
+            path: "x.o".into(),
+            size: 0,
+            record: Some(Arc::new(record)),
+            triple: None,
+            thin: true,
+            regular: false,
+        };
+        let options = options(&link, &module, from, major).unwrap();
+        options.join(OsStr::new(" ")).into_string().unwrap()
+    }
+
+    #[test]
+    fn the_link_decides_on_position_independence() {
+        let options = |record: &str, line: &str| {
+            options_of(record, &format!("x.o {line}"), OptionsFrom::Record, 22)
+        };
+        for kind in ["-pie", "-shared"] {
+            assert_eq!(options("-fno-pie -O2", kind), "-fno-pie -O2 -fPIC");
+            assert_eq!(options("-fno-pic -fPIE", kind), "-fno-pic -fPIE");
+            assert_eq!(options("-O2", kind), "-O2");
+        }
+        for kind in ["-r", ""] {
+            assert_eq!(options("-fno-pie -O2", kind), "-fno-pie -O2");
+        }
+        let sections = options_of("-fno-pic", "-pie x.o", OptionsFrom::Sections, 22);
+        assert!(sections.starts_with("-fno-pic -fPIC "), "{sections}");
     }
 }

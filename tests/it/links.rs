@@ -464,6 +464,28 @@ fn objects_without_a_record() {
     }
 }
 
+/// What was compiled for a fixed address, in a link that has none.
+#[test]
+fn objects_for_a_fixed_address() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        space.compile("-fno-pie", &[MAIN, TWICE]);
+        space.compile(
+            "-fno-pic",
+            &[(
+                "next.c",
+                "static int count; int *counter = &count;\nint next(void) { return ++*counter; }\n",
+            )],
+        );
+        let line = format!("ld.lld {}", program("-z text main.o twice.o next.o"));
+        // Whatever code there is, a program comes of it in-process.
+        space.real(&format!("{line} -o reference")).ok();
+        space.strict(&format!("{line} -o recorded")).ok();
+        oracle::same_behaviour(&space, "recorded");
+        assert_eq!(space.real("./recorded").ok().stdout, "43 3\n");
+    }
+}
+
 /// A lone symbol that nobody defines: lld's own words, with the user's names in them.
 #[test]
 fn an_undefined_symbol_is_told_of_the_module() {

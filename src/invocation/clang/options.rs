@@ -80,14 +80,22 @@ pub fn check(options: &[OsString]) -> Result<(), Refused> {
     }
 }
 
+/// What the driver takes on position-independent code.
+const PIC: [&str; 8] =
+    ["-fpic", "-fPIC", "-fpie", "-fPIE", "-fno-pic", "-fno-PIC", "-fno-pie", "-fno-PIE"];
+
+/// Whether the last word of a record on position-independent code is that it is to be none.
+pub fn refuses_pic(options: &[OsString]) -> bool {
+    let said = items(options).filter(|item| PIC.iter().any(|name| item.words[0] == *name));
+    said.last().is_some_and(|item| item.words[0].as_bytes().starts_with(b"-fno-"))
+}
+
 /// Those of a record's options that in-process ThinLTO knows from the module itself: the target
 /// and the code model and, where the link does not decide it (`relocatable`), whether code is
 /// position-independent (LLVM's `LTOBackend.cpp`, `createTargetMachine`).
 pub fn known_to_linker(options: &[OsString], relocatable: bool) -> Vec<OsString> {
     const ALWAYS: [&str; 5] =
         ["--target", "-target", "-mcmodel=", "-mabi=", "-mlarge-data-threshold="];
-    const PIC: [&str; 8] =
-        ["-fpic", "-fPIC", "-fpie", "-fPIE", "-fno-pic", "-fno-PIC", "-fno-pie", "-fno-PIE"];
     chosen(options, |word| {
         ALWAYS.iter().any(|name| word.starts_with(name.as_bytes()))
             || relocatable && PIC.iter().any(|name| word == name.as_bytes())
@@ -321,6 +329,20 @@ mod tests {
             "-mthread-model @file",
         ] {
             assert!(check(&words(line)).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_last_word_on_position_independence_counts() {
+        for (line, refused) in [
+            ("-O2", false),
+            ("-fPIC", false),
+            ("-O2 -fno-pie", true),
+            ("-fPIE -fno-pic -O2", true),
+            ("-fno-PIC -fno-PIE -fpie", false),
+            ("-target -fno-pic", false),
+        ] {
+            assert_eq!(refuses_pic(&words(line)), refused, "{line}");
         }
     }
 
