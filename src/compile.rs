@@ -77,7 +77,7 @@ fn attach(output: &Path, compile: &Compile) -> Result<(), Failure> {
     let Some(parts) = wrapper::split(&file) else { return Ok(()) };
     let Some(header) = wrapper::header(parts.bitcode.len()) else { return Ok(()) };
     let mut record = Record {
-        options: compile.options.clone(),
+        options: from_anywhere(&compile.options),
         search_paths: Vec::new(),
         doubt: compile.doubt.clone(),
     };
@@ -100,6 +100,15 @@ fn attach(output: &Path, compile: &Compile) -> Result<(), Failure> {
         to.write_all(&record.to_bytes())
     })
     .map_err(|error| fail("write the record to", &error))
+}
+
+/// The options as they hold wherever the link is. Where there is no working directory any more, no
+/// file was found in it.
+fn from_anywhere(options: &[OsString]) -> Vec<OsString> {
+    match std::env::current_dir() {
+        Ok(here) => clang::with_absolute_files(options, &here),
+        Err(_) => options.to_vec(),
+    }
 }
 
 /// The search paths as the compile saw them, and its working directory, where assembly looks

@@ -108,6 +108,27 @@ fn it_survives_copies_and_archives() {
     space.is_clean();
 }
 
+/// What a compile reads by a name from its own directory, the back end finds from the link's.
+#[test]
+fn profiles_of_another_directory() {
+    let space = TestSpace::new();
+    space.write("sub/profile", "main:100:10\n 1: 10\n");
+    space.write("sub/list", "!main\n");
+    space.compile("", &[TWICE, NEXT]);
+    for option in ["-g -fprofile-sample-use=profile", "-fbasic-block-sections=list=list"] {
+        space.write("sub/main.c", MAIN.1);
+        let words = format!("clang -O2 -flto=thin -fPIE {option} -c main.c");
+        space.shim(&words).within(space.path("sub")).ok();
+        let jobs = back_ends(&space, &program("sub/main.o twice.o next.o"));
+        let (_, name) = option.rsplit_once('=').expect("a file");
+        let file = format!("={}", space.path("sub").join(name).display());
+        assert_eq!(jobs.iter().filter(|job| job.contains(&file)).count(), 1, "{jobs:?}");
+        let line = format!("ld.lld {}", program("sub/main.o twice.o next.o"));
+        space.strict(&format!("{line} -o out")).ok();
+        assert_eq!(space.real("./out").ok().stdout, "43 3\n");
+    }
+}
+
 #[test]
 fn it_goes_around_ccache() {
     let space = TestSpace::new();

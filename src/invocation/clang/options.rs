@@ -7,6 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use super::table::{self, Fate, is_plain};
 use super::{Item, items};
@@ -121,6 +122,43 @@ pub fn follow_profile(options: &[OsString]) -> bool {
 /// A record's options less `-falign-loops`, which in-process ThinLTO has no way to know.
 pub fn without_loop_alignment(options: &[OsString]) -> Vec<OsString> {
     chosen(options, |word| !word.starts_with(b"-falign-loops"))
+}
+
+/// A record's options with the files of profiles and section lists as seen from anywhere: `here` is
+/// where the compile runs, and the link may be elsewhere. A name that is absolute stays as it is.
+pub fn with_absolute_files(options: &[OsString], here: &Path) -> Vec<OsString> {
+    const NAMES: [&str; 5] = [
+        "-fauto-profile=",
+        "-fbasic-block-sections=list=",
+        "-fprofile-remapping-file=",
+        "-fprofile-sample-use=",
+        "-fprofile-use=",
+    ];
+    // What clang takes without a name (`addPGOAndCoverageFlags` in `Driver/ToolChains/Clang.cpp`).
+    const DEFAULT: [&str; 3] = ["-fprofile-instr-use", "-fprofile-use", "-fprofile-use="];
+    let option = |name: &str, file: &OsStr| {
+        let mut option = OsString::from(name);
+        option.push(here.join(file));
+        option
+    };
+    let absolute = |word: &OsString| {
+        if DEFAULT.iter().any(|name| word == *name) {
+            return option("-fprofile-use=", OsStr::new("default.profdata"));
+        }
+        let named = NAMES.iter().find_map(|&name| {
+            let file = word.as_bytes().strip_prefix(name.as_bytes())?;
+            (!file.is_empty()).then(|| option(name, OsStr::from_bytes(file)))
+        });
+        named.unwrap_or_else(|| word.clone())
+    };
+    let mut all = Vec::with_capacity(options.len());
+    for item in items(options) {
+        match item.words {
+            [word] => all.push(absolute(word)),
+            words => all.extend_from_slice(words),
+        }
+    }
+    all
 }
 
 /// The target triple among a record's options; the last counts.
@@ -329,6 +367,28 @@ mod tests {
             "-mthread-model @file",
         ] {
             assert!(check(&words(line)).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn files_are_seen_from_anywhere() {
+        for (line, expected) in [
+            ("-fprofile-use=a.profdata", "-fprofile-use=/c/a.profdata"),
+            ("-O2 -fprofile-use", "-O2 -fprofile-use=/c/default.profdata"),
+            ("-fprofile-instr-use", "-fprofile-use=/c/default.profdata"),
+            ("-fprofile-use=", "-fprofile-use=/c/default.profdata"),
+            ("-fprofile-sample-use=p/a.afdo -g", "-fprofile-sample-use=/c/p/a.afdo -g"),
+            ("-fauto-profile=../a", "-fauto-profile=/c/../a"),
+            ("-fbasic-block-sections=list=l", "-fbasic-block-sections=list=/c/l"),
+            ("-fprofile-remapping-file=m", "-fprofile-remapping-file=/c/m"),
+            ("-fprofile-sample-use=/p/a", "-fprofile-sample-use=/p/a"),
+            ("-fbasic-block-sections=all", "-fbasic-block-sections=all"),
+            ("-fno-profile-use -fprofile-sample-use=", "-fno-profile-use -fprofile-sample-use="),
+            ("-target -fprofile-use", "-target -fprofile-use"),
+        ] {
+            let options = with_absolute_files(&words(line), Path::new("/c"));
+            assert_eq!(options, words(expected));
+            assert_eq!(check(&options), Ok(()));
         }
     }
 
