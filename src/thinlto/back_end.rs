@@ -121,11 +121,13 @@ pub fn options(
     };
     clang::check(&record.options).map_err(|refused| refused.in_record_of(&name))?;
     let mut options = match from {
-        OptionsFrom::Record => recorded(link, &record.options),
+        OptionsFrom::Record => recorded(link, &record.options, major),
         OptionsFrom::Link => {
             clang::known_to_linker(&record.options, link.kind == Kind::Relocatable)
         }
-        OptionsFrom::Sections => clang::without_loop_alignment(&recorded(link, &record.options)),
+        OptionsFrom::Sections => {
+            clang::without_loop_alignment(&recorded(link, &record.options, major))
+        }
     };
     match from {
         OptionsFrom::Record => {
@@ -143,9 +145,16 @@ pub fn options(
     Ok(options)
 }
 
-/// A record's options, and what the link has decided against them.
-fn recorded(link: &Link, options: &[OsString]) -> Vec<OsString> {
-    let mut options = options.to_vec();
+/// Before this release LLVM takes most options of its own only once, from then on the last counts.
+const TAKES_OPTIONS_AGAIN: u32 = 15;
+
+/// A record's options, less what the link says again, and what it has decided against them.
+fn recorded(link: &Link, options: &[OsString], major: u32) -> Vec<OsString> {
+    let mut options = if major < TAKES_OPTIONS_AGAIN {
+        clang::without_llvm(options, &link.lto.llvm)
+    } else {
+        options.to_vec()
+    };
     // In-process, all code of such a link is position-independent (`createConfig` in
     // `lld/ELF/LTO.cpp`), whatever it was compiled for.
     if matches!(link.kind, Kind::Shared | Kind::Pie) && clang::refuses_pic(&options) {
@@ -264,6 +273,19 @@ mod tests {
         };
         let options = options(&link, &module, from, major).unwrap();
         options.join(OsStr::new(" ")).into_string().unwrap()
+    }
+
+    #[test]
+    fn llvm_14_takes_an_option_once() {
+        let line = "x.o -mllvm -import-instr-limit=5 -plugin-opt=-other";
+        let record = "-mllvm -import-instr-limit=9 -O2 -mllvm -third";
+        let link_s = "-mllvm -other -mllvm -import-instr-limit=5";
+        for from in [OptionsFrom::Record, OptionsFrom::Sections] {
+            let old = options_of(record, line, from, 14);
+            assert!(old.starts_with(&format!("-O2 -mllvm -third {link_s}")), "{old}");
+            let new = options_of(record, line, from, 22);
+            assert!(new.starts_with(&format!("{record} {link_s}")), "{new}");
+        }
     }
 
     #[test]

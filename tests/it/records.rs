@@ -108,6 +108,19 @@ fn it_survives_copies_and_archives() {
     space.is_clean();
 }
 
+/// An option of LLVM's that the compile and the link have: the link's counts.
+#[test]
+fn options_of_llvm_that_are_said_twice() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        space.compile("-mllvm -import-instr-limit=100", &[MAIN, TWICE, NEXT]);
+        let options = "-mllvm -import-instr-limit=5";
+        let line = format!("ld.lld {}", program(&format!("{options} main.o twice.o next.o")));
+        space.strict(&format!("{line} -o out")).ok();
+        assert_eq!(space.real("./out").ok().stdout, "43 3\n", "LLVM {llvm}");
+    }
+}
+
 /// What a compile reads by a name from its own directory, the back end finds from the link's.
 #[test]
 fn profiles_of_another_directory() {

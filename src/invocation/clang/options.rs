@@ -199,6 +199,23 @@ fn only_target(options: &[OsString]) -> Option<&OsStr> {
     (!before.is_some_and(takes)).then(|| OsStr::from_bytes(triple))
 }
 
+/// A record's options less those of LLVM's own that are among `others`, with whatever value.
+pub fn without_llvm(options: &[OsString], others: &[OsString]) -> Vec<OsString> {
+    let among = |option: &OsStr| others.iter().any(|other| llvm_name(other) == llvm_name(option));
+    items(options)
+        .filter(|item| item.row.is_none_or(|row| row.fate != Fate::Llvm) || !among(item.value))
+        .flat_map(|item| item.words.iter().cloned())
+        .collect()
+}
+
+/// The name of an option of LLVM's own, which may have one dash or two, and a value.
+fn llvm_name(option: &OsStr) -> &[u8] {
+    let option = option.as_bytes();
+    let name = option.strip_prefix(b"-").unwrap_or(option);
+    let name = name.strip_prefix(b"-").unwrap_or(name);
+    name.split(|&byte| byte == b'=').next().unwrap_or_default()
+}
+
 fn chosen(options: &[OsString], wanted: impl Fn(&[u8]) -> bool) -> Vec<OsString> {
     items(options)
         .filter(|item| wanted(item.words[0].as_bytes()))
@@ -368,6 +385,15 @@ mod tests {
         ] {
             assert!(check(&words(line)).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn options_of_llvm_are_told_by_their_names() {
+        let line = "-O2 -mllvm -a=1 -mllvm=-b -mllvm --ab -Xclang -target-cpu -Xclang a -g";
+        let less = |others: &str| without_llvm(&words(line), &words(others));
+        assert_eq!(less("-c -O2 -g"), words(line));
+        assert_eq!(less("--a -b=2 -ab=false"), words("-O2 -Xclang -target-cpu -Xclang a -g"));
+        assert_eq!(check(&less("-a")), Ok(()));
     }
 
     #[test]
