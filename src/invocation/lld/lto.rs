@@ -185,7 +185,10 @@ impl LtoOptions {
             ),
             Translation::Clang(args) => self.clang.extend(args),
             Translation::OneProcess => {
-                return Err(format!("{}: what it writes or counts is one process's", option.display()));
+                return Err(format!(
+                    "{}: what it writes or counts is one process's",
+                    option.display()
+                ));
             }
             Translation::None => {
                 return Err(format!("{}: nothing to say it to clang with", option.display()));
