@@ -14,6 +14,7 @@ use crate::Failure;
 use crate::cache::settings::Mode;
 use crate::cache::{Desk, Start};
 use crate::dispatch::Tool;
+use crate::failure;
 use crate::invocation::clang::{self, BackEndCall};
 use crate::object::elf;
 use crate::report::Report;
@@ -131,7 +132,7 @@ pub fn compile(
     if let Some(mut desk) = desk {
         desk.remember();
         for warning in &desk.outcome.warnings {
-            eprintln!("thinshim: warning: {warning}");
+            failure::warn(warning);
         }
         report.take(desk.outcome);
     }

@@ -1,6 +1,7 @@
 //! thinshim's own subcommands. A wrapped tool's arguments never come here.
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -45,8 +46,8 @@ Environment:
                           a back end that takes longer is killed, and its link fails
                           (default 0: none is)
   THINSHIM_CLANG=PATH     the back ends' clang (default: the one beside the real ld.lld)
-  THINSHIM_WARM=off       start a clang anew for each back end and, under `thinshim run`,
-                          each front end, instead of forking one
+  THINSHIM_WARM=off       start clang and lld anew for each back end and, under
+                          `thinshim run`, each front end and link, instead of forking one
   THINSHIM_CACHE=on|read|off
                           the cache of back ends and links: used, only read, left alone
   THINSHIM_CACHE_DIR=DIR  where it is (default: thinshim in $XDG_CACHE_HOME or ~/.cache)
@@ -240,17 +241,17 @@ fn cache(command: CacheCommand) -> Result<ExitCode, Failure> {
     let writes = matches!(command, CacheCommand::Clean | CacheCommand::Verify);
     let store = Store::open(directory, writes).map_err(|error| fail(&error))?;
     match command {
-        CacheCommand::Stats => print!("{}", tell::stats(&store, directory, settings.limit)),
-        CacheCommand::Clean => print!("{}", tell::clean(&store).map_err(|error| fail(&error))?),
+        CacheCommand::Stats => show(&tell::stats(&store, directory, settings.limit))?,
+        CacheCommand::Clean => show(&tell::clean(&store).map_err(|error| fail(&error))?)?,
         CacheCommand::Verify => {
             let (whole, damaged) = tell::verify(&store);
-            println!("{whole} entries are whole, {damaged} were damaged and are gone");
+            show(&format!("{whole} entries are whole, {damaged} were damaged and are gone\n"))?;
             if damaged > 0 {
                 return Ok(ExitCode::from(crate::failure::STATUS));
             }
         }
         CacheCommand::Why { object } => match tell::why(&store, &object) {
-            Some(text) => print!("{text}"),
+            Some(text) => show(&text)?,
             None => {
                 return Err(Failure::new(format!(
                     "cache why: no link of {} is known to {}: name the -o of a distributed link, \
@@ -262,6 +263,16 @@ fn cache(command: CacheCommand) -> Result<ExitCode, Failure> {
         },
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints an answer. A reader who has seen enough is no failure.
+fn show(text: &str) -> Result<(), Failure> {
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("cannot write to stdout: {error}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Runs one of thinshim's own subcommands; `args` are without argv[0].
@@ -301,7 +312,7 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode, Failure> {
             match dispatch::of_tool(name, words.collect()) {
                 Call::Lld(tool) => {
                     let plan = driver::explain(&tool)?;
-                    println!("{plan:#}");
+                    show(&format!("{plan:#}\n"))?;
                     Ok(ExitCode::SUCCESS)
                 }
                 _ => Err(Failure::new(

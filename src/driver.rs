@@ -13,6 +13,7 @@ use crate::cache::settings::Mode;
 use crate::decision::{self, Decision, Prepared};
 use crate::dispatch::{self, Tool};
 use crate::distribution::Distribution;
+use crate::failure;
 use crate::invocation::lld::Link;
 use crate::jobserver::Pool;
 use crate::linker;
@@ -67,7 +68,7 @@ fn small(
         return from_cache(told, &said);
     }
     if let Some(damaged) = cached.damaged.take() {
-        eprintln!("thinshim: warning: {damaged}");
+        failure::warn(damaged);
         told.cache_damaged = 1;
     }
     if !cached.is_writable() {

@@ -1,6 +1,7 @@
 //! thinshim's own failures: one reserved exit status, one sentence for the user.
 
-use std::fmt;
+use std::fmt::{self, Display};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// The exit status of thinshim's own failures. Compilers and linkers stay far below it.
@@ -18,12 +19,24 @@ impl Failure {
 
     /// Prints the failure and gives the reserved status.
     pub fn report(&self) -> ExitCode {
-        eprintln!("thinshim: error: {}", self.0);
+        tell("error", &self.0);
         ExitCode::from(STATUS)
     }
 }
 
-impl fmt::Display for Failure {
+/// Tells the user of what stops nothing, in one sentence without a full stop.
+pub fn warn(sentence: impl Display) {
+    tell("warning", &sentence);
+}
+
+/// Where stderr takes no words, nobody is there to be told: `eprintln!` would panic, and a good
+/// link fail.
+fn tell(what: &str, sentence: &dyn Display) {
+    let line = format!("thinshim: {what}: {sentence}\n");
+    let _ = io::stderr().write_all(line.as_bytes());
+}
+
+impl Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
     }

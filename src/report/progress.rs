@@ -44,7 +44,7 @@ impl Progress {
     pub fn count(&mut self, done: usize, all: usize) {
         let due = self.drawn.is_none_or(|drawn| drawn.elapsed() >= COUNTER_STEP);
         if self.live && due && self.started.elapsed().as_secs_f64() >= WORTH_TELLING_S {
-            eprint!("\r  LTO     {}  {done}/{all}", self.output);
+            tell(&format!("\r  LTO     {}  {done}/{all}", self.output));
             self.drawn = Some(Instant::now());
             self.on_line = true;
         }
@@ -61,7 +61,7 @@ impl Progress {
     /// Wipes the counter from the terminal's line.
     pub fn clear(&mut self) {
         if std::mem::take(&mut self.on_line) {
-            eprint!("\r\x1b[K");
+            tell("\r\x1b[K");
         }
     }
 
@@ -73,18 +73,23 @@ impl Progress {
                 0 => String::new(),
                 hits => format!(", {hits} from cache"),
             };
-            eprintln!(
+            tell(&format!(
                 "  LTO     {}  {} modules, {} back ends{hits} in {:.1} s (thin link {:.1} s, \
-                 native link {:.1} s)",
+                 native link {:.1} s)\n",
                 self.output,
                 report.modules,
                 report.backends_run,
                 report.backends_s,
                 report.thin_link_s,
                 report.native_link_s,
-            );
+            ));
         }
     }
+}
+
+/// Writes to stderr; where that takes no words, a link is none the worse.
+fn tell(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 /// `make -s`: an `s` in the first word of MAKEFLAGS, which holds the single-letter options

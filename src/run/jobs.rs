@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::Failure;
+use crate::failure;
 use crate::jobserver::{self, Host, Identity, Pool, Source};
 use crate::sys::fd;
 
@@ -35,7 +36,7 @@ impl Jobs {
                 return Ok(Jobs::Joined(pool.source().clone(), pool.identity()));
             };
             if let Some(warning) = pool.warning() {
-                eprintln!("thinshim: warning: {warning}");
+                failure::warn(warning);
             }
             NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN)
         };
