@@ -39,8 +39,14 @@ pub fn run(call: &Tool, compile: &Compile) -> Result<ExitCode, Failure> {
         })?
     };
     if status.success() {
-        for output in &compile.outputs {
-            attach(output, compile)?;
+        for (at, output) in compile.outputs.iter().enumerate() {
+            if let Err(failure) = attach(output, compile) {
+                // Make would take them for results, and their link would do without their options.
+                for output in &compile.outputs[at..] {
+                    let _ = fs::remove_file(output);
+                }
+                return Err(failure);
+            }
         }
     }
     Ok(child::end_as(status))
