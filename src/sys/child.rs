@@ -1,5 +1,5 @@
 //! Children: replaced by, waited for, never left behind.
-#![expect(unsafe_code, reason = "prctl in the child, between fork and exec")]
+#![expect(unsafe_code, reason = "prctl in the child, between fork and exec; raw statuses")]
 
 use std::fmt;
 use std::io;
@@ -8,9 +8,10 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitCode, ExitStatus};
 
 use nix::sys::signal::{self, Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::WaitPidFlag;
 use nix::unistd::Pid;
 
+use super::signals::Children;
 use super::told::Told;
 
 /// A process that is not yet waited for, however it was started.
@@ -113,15 +114,17 @@ impl Process {
 }
 
 fn wait_for(pid: Pid, flags: WaitPidFlag) -> io::Result<Option<ExitStatus>> {
-    // As wait(2) puts it together.
-    Ok(match waitpid(pid, Some(flags)) {
-        Ok(WaitStatus::Exited(_, code)) => Some(ExitStatus::from_raw((code & 0xff) << 8)),
-        Ok(WaitStatus::Signaled(_, signal, core)) => {
-            Some(ExitStatus::from_raw(signal as i32 | if core { 0x80 } else { 0 }))
-        }
-        Ok(_) | Err(nix::errno::Errno::EINTR) => None,
-        Err(error) => return Err(error.into()),
-    })
+    let mut status = 0;
+    // Not nix's: that has no word for a death by a real-time signal.
+    // SAFETY: the status is there to be written to.
+    match unsafe { libc::waitpid(pid.as_raw(), &raw mut status, flags.bits()) } {
+        0 => Ok(None),
+        -1 => match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+            error => Err(error),
+        },
+        _ => Ok(Some(ExitStatus::from_raw(status))),
+    }
 }
 
 /// Makes a child die with `signal` when this process does, however this one ends.
@@ -190,6 +193,7 @@ pub fn end_by(signal: Signal) -> ExitCode {
 /// # Errors
 /// Where the command cannot be started.
 pub fn run(command: &mut Command) -> io::Result<ExitStatus> {
+    let _children = Children::heed();
     dies_with_parent(command, Signal::SIGTERM);
     command.spawn()?.wait()
 }

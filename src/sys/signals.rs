@@ -1,10 +1,12 @@
 //! Signals as events: held back while an event loop runs, and read from a descriptor.
-#![expect(unsafe_code, reason = "sigaction that asks and changes nothing")]
+#![expect(unsafe_code, reason = "sigaction, without a handler")]
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
+use nix::sys::signal::{
+    SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, sigaction,
+};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// Signals that end a link.
@@ -34,6 +36,33 @@ pub struct Arrived {
 pub struct Signals {
     fd: SignalFd,
     before: SigSet,
+    _children: Children,
+}
+
+/// While this lives, children can be waited for, even where this process was told to ignore
+/// `SIGCHLD`: then there is neither a signal at their end nor a status (`wait(2)`).
+#[derive(Debug)]
+pub struct Children {
+    ignored: bool,
+}
+
+impl Children {
+    /// Takes note of children from now on.
+    pub fn heed() -> Children {
+        let ignored = is_ignored(Signal::SIGCHLD);
+        if ignored {
+            set(Signal::SIGCHLD, SigHandler::SigDfl);
+        }
+        Children { ignored }
+    }
+}
+
+impl Drop for Children {
+    fn drop(&mut self) {
+        if self.ignored {
+            set(Signal::SIGCHLD, SigHandler::SigIgn);
+        }
+    }
 }
 
 impl Signals {
@@ -51,6 +80,7 @@ impl Signals {
     /// # Errors
     /// The operating system's.
     pub fn hold_these(signals: &[Signal]) -> io::Result<Signals> {
+        let children = Children::heed();
         let mut set: SigSet =
             signals.iter().copied().filter(|&signal| !is_ignored(signal)).collect();
         set.add(Signal::SIGCHLD);
@@ -58,7 +88,7 @@ impl Signals {
         pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), Some(&mut before))?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         match SignalFd::with_flags(&set, flags) {
-            Ok(fd) => Ok(Signals { fd, before }),
+            Ok(fd) => Ok(Signals { fd, before, _children: children }),
             Err(error) => {
                 pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
                 Err(error.into())
@@ -87,6 +117,12 @@ impl Signals {
     pub fn mask_before(&self) -> SigSet {
         self.before
     }
+}
+
+fn set(signal: Signal, handler: SigHandler) {
+    let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
+    // SAFETY: no code of ours is run, whether it is ignored or does what it does by default.
+    let _ = unsafe { sigaction(signal, &action) };
 }
 
 fn is_ignored(signal: Signal) -> bool {

@@ -415,3 +415,25 @@ fn as_the_readme_says() {
     summary(&space.strict(&command("ninja -C out")).ok(), ONE_LINK);
     space.is_clean();
 }
+
+/// Whoever starts a build may ignore the ends of its children, and hands that on.
+#[test]
+fn ends_of_children_are_heard() {
+    let space = project();
+    let words = format!("env --ignore-signal=CHLD {THINSHIM}");
+    let strict = |run: Run| run.env("THINSHIM_STRICT", "1").env("THINSHIM_SMALL", "0");
+    let run = space.real(&format!("{words} run -q -j2 -- make -s"));
+    thin(strict(run)).ok();
+    assert_eq!(space.real("./prog").ok().stdout, "43 3\n");
+    space.write("one.c", "int main(void) { return 0; }\n");
+    space.real(&format!("{words} clang -O2 -flto=thin -c one.c")).ok();
+    strict(space.real(&format!("{words} ld.lld -r one.o -o two.o"))).ok();
+}
+
+/// Those that have no name, too.
+#[test]
+fn every_signal_is_told() {
+    let space = TestSpace::new();
+    let outcome = space.shim("run -q -- sh -c").args(["kill -40 $$"]).end();
+    assert_eq!(outcome.end(), (Some(128 + 40), None), "{outcome}");
+}
