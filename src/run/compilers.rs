@@ -37,6 +37,10 @@ use crate::warm::{Circumstances, Jobs, START_MAX, Server};
 /// Builds with more different compilers start the rest as usual.
 const SERVERS_MAX: usize = 8;
 
+/// So many may wait for their jobs to begin; the others wait to be accepted. Each of them costs
+/// descriptors, and a compiler whose answers nobody takes does nothing more.
+const ASKING_MAX: usize = 32;
+
 /// All warm compilers of a run, and their jobs.
 #[derive(Debug)]
 pub(super) struct Compilers {
@@ -117,8 +121,14 @@ impl Compilers {
         command.env(TOKEN_VARIABLE, String::from_utf8_lossy(&self.token).as_ref());
     }
 
+    /// How many wait for their jobs to begin.
+    fn asking(&self) -> usize {
+        let of = |compiler: &Compiler| compiler.waiting.len() + compiler.sent.len();
+        self.new.len() + self.known.iter().chain(&self.retired).map(of).sum::<usize>()
+    }
+
     fn accept(&mut self) {
-        loop {
+        while self.asking() < ASKING_MAX {
             match accept4(self.listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
                 Ok(client) => match fd::own(client) {
                     client if is_ours(&client) => self.new.push(client),
@@ -334,7 +344,9 @@ impl Beside for Compilers {
         let all = self.known.iter().chain(&self.retired);
         let servers = all.filter_map(|one| Some(one.server.as_ref()?.socket()));
         let clients = self.new.iter().chain(self.jobs.iter().filter_map(|job| job.client.as_ref()));
-        std::iter::once(self.listener.as_fd())
+        let listener = (self.asking() < ASKING_MAX).then(|| self.listener.as_fd());
+        listener
+            .into_iter()
             .chain(servers)
             .chain(clients.map(AsFd::as_fd))
             .map(|fd| PollFd::new(fd, PollFlags::POLLIN))

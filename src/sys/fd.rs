@@ -2,12 +2,13 @@
 #![expect(unsafe_code, reason = "descriptors known by number have no owner to borrow from")]
 
 use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use nix::errno::Errno;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use rustix::io::Errno;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 
 /// `linux/close_range.h`: Linux 5.11.
 const CLOSE_RANGE_CLOEXEC: libc::c_int = 4;
@@ -165,23 +166,51 @@ pub fn receive<const N: usize>(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
 ) -> io::Result<Option<(usize, Vec<OwnedFd>)>> {
-    let mut control = nix::cmsg_space!([RawFd; N]);
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(N))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [IoSliceMut::new(buffer)];
-    let received = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags);
-    let message = match received {
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    let message = match recvmsg(socket, &mut parts, &mut control, flags) {
         Ok(message) => message,
-        Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
+        Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
+    // Those that came are ours, even where not all of them did.
     let mut fds = Vec::new();
-    for control in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(numbers) = control {
-            fds.extend(numbers.into_iter().map(own));
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(numbers) = message {
+            fds.extend(numbers);
         }
     }
-    if message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
+    if message.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
         return Err(io::ErrorKind::InvalidData.into());
     }
     Ok(Some((message.bytes, fds)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{
+        AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
+    };
+    use std::io::{IoSlice, Read};
+    use std::os::fd::AsRawFd;
+
+    /// Nobody would ever close them.
+    #[test]
+    fn descriptors_of_a_message_that_does_not_fit_are_closed() {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (one, other) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).expect("sockets");
+        let (mut read, write) = io::pipe().expect("a pipe");
+        let numbers = [write.as_raw_fd(); 8];
+        let rights = [ControlMessage::ScmRights(&numbers)];
+        let text = [IoSlice::new(b"x")];
+        sendmsg::<()>(one.as_raw_fd(), &text, &rights, MsgFlags::empty(), None).expect("sent");
+        drop(write);
+        receive::<1>(other.as_fd(), &mut [0; 8]).expect_err("it does not fit");
+        drop((one, other));
+        assert_eq!(read.read(&mut [0; 1]).expect("the end"), 0);
+    }
 }

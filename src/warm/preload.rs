@@ -203,12 +203,19 @@ unsafe fn interrupted() -> bool {
     unsafe { *__errno_location() == EINTR }
 }
 
-/// Whoever asked may be gone: then the next read says so.
-unsafe fn answer(socket: c_int, word: i32) {
+/// Says a word, and whether somebody is there to hear it.
+unsafe fn answer(socket: c_int, word: i32) -> bool {
     let bytes = word.to_ne_bytes();
     // SAFETY: four bytes of ours.
     unsafe {
-        while send(socket, bytes.as_ptr().cast(), bytes.len(), MSG_NOSIGNAL) < 0 && interrupted() {}
+        loop {
+            if send(socket, bytes.as_ptr().cast(), bytes.len(), MSG_NOSIGNAL) >= 0 {
+                return true;
+            }
+            if !interrupted() {
+                return false;
+            }
+        }
     }
 }
 
@@ -327,7 +334,10 @@ unsafe fn take_place(place: Place, directory: c_int, waiting: c_int) {
             _exit(1);
         }
         umask(place.umask);
-        answer(waiting, HELLO);
+        // Who asked may have gone, and begun the job by itself.
+        if !answer(waiting, HELLO) {
+            _exit(1);
+        }
         let blocked = &raw const place.blocked;
         syscall(SYS_RT_SIGPROCMASK, SIG_SETMASK, blocked, 0_usize, size_of::<u64>());
     }

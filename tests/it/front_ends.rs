@@ -529,3 +529,15 @@ fn many_jobs_leave_nothing_behind() {
     assert!(open(&before).abs_diff(open(&after)) <= 1, "{before}\n{after}");
     space.is_clean();
 }
+
+/// All of them ask at once, and the compiler has yet to load.
+#[test]
+fn hundreds_at_once() {
+    let space = TestSpace::new();
+    space.write(
+        "Makefile",
+        "all: $(shell seq 300)\n$(shell seq 300):; @clang --version > /dev/null\n",
+    );
+    let outcome = space.shim("run -j300 -- make -s").ok();
+    served(&outcome, 300, 300);
+}
