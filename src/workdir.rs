@@ -1,8 +1,9 @@
 //! A link's private directory: beside the output, gone at the end.
 
-use std::ffi::OsString;
-use std::fs::{self, File, TryLockError};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -24,6 +25,9 @@ pub struct WorkDir {
 /// Links to one output at once are somebody's mistake, but not a reason to spoil either.
 const RIVALS_MAX: usize = 16;
 
+/// Links that keep their directories are as many at once as a build has jobs.
+const KEPT_MAX: usize = 1024;
+
 const MEMBERS: &str = "members";
 const INDEX: &str = "index";
 
@@ -32,6 +36,15 @@ fn base_name(output: &Path) -> OsString {
     base.push(output.file_name().unwrap_or(output.as_os_str()));
     base.push(".thinshim");
     base
+}
+
+/// The name of a directory for the link that comes after `rival` others.
+fn numbered(name: &OsStr, rival: usize) -> PathBuf {
+    let mut name = name.to_owned();
+    if rival > 0 {
+        name.push(format!(".{rival}"));
+    }
+    name.into()
 }
 
 impl WorkDir {
@@ -48,11 +61,7 @@ impl WorkDir {
         let base = base_name(output);
         let parent = output.parent().unwrap_or(Path::new(""));
         for rival in 0..RIVALS_MAX {
-            let mut name = base.clone();
-            if rival > 0 {
-                name.push(format!(".{rival}"));
-            }
-            let path = parent.join(&name);
+            let path = parent.join(numbered(&base, rival));
             match WorkDir::claim(&path, output) {
                 Ok(Some(work)) => return Ok(work),
                 Ok(None) => {}
@@ -64,21 +73,29 @@ impl WorkDir {
         Err(io::Error::other(format!("{} is in use", parent.join(&base).display())))
     }
 
-    /// A directory that stays, at `path`.
+    /// A directory that stays, at `path`; or beside it, while another link has that.
     ///
     /// # Errors
     /// The operating system's.
     pub fn kept(path: &Path) -> io::Result<WorkDir> {
-        fs::create_dir_all(path)?;
-        let index = path.join(INDEX);
-        Ok(WorkDir {
-            path: path.to_owned(),
-            index,
-            keep: true,
-            guardian: None,
-            discarding: None,
-            _lock: None,
-        })
+        for rival in 0..KEPT_MAX {
+            let path = numbered(path.as_os_str(), rival);
+            fs::create_dir_all(&path)?;
+            let lock = File::open(&path)?;
+            // Some network file systems have no locks.
+            if let Err(TryLockError::WouldBlock) = lock.try_lock() {
+                continue;
+            }
+            return Ok(WorkDir {
+                index: path.join(INDEX),
+                path,
+                keep: true,
+                guardian: None,
+                discarding: None,
+                _lock: Some(lock),
+            });
+        }
+        Err(io::Error::other(format!("{} is in use", path.display())))
     }
 
     fn elsewhere() -> io::Result<WorkDir> {
@@ -92,11 +109,18 @@ impl WorkDir {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        let lock = File::open(path)?;
+        // Not where somebody else's link leads to: all that is there is removed.
+        let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+        let lock = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error),
+        }
+        // Whoever had it may have removed it meanwhile, and another made a new one.
+        let (own, there) = (lock.metadata()?, fs::symlink_metadata(path));
+        if !there.is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino())) {
+            return Ok(None);
         }
         for entry in fs::read_dir(path)? {
             let entry = entry?;
@@ -184,6 +208,32 @@ impl Drop for WorkDir {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_symlink_is_no_directory_to_be_cleared() {
+        let space = tempfile::tempdir().expect("a directory");
+        let elsewhere = space.path().join("elsewhere");
+        fs::create_dir(&elsewhere).expect("a directory");
+        fs::write(elsewhere.join("file"), "theirs").expect("a file");
+        let output = space.path().join("out");
+        let link = output.with_file_name(base_name(&output));
+        std::os::unix::fs::symlink(&elsewhere, link).expect("a symlink");
+        let work = WorkDir::create(&output).expect("a directory");
+        assert!(!work.path().starts_with(space.path()), "{}", work.path().display());
+        drop(work);
+        assert!(elsewhere.join("file").exists());
+    }
+
+    #[test]
+    fn links_that_keep_their_directories_have_one_each() {
+        let space = tempfile::tempdir().expect("a directory");
+        let path = space.path().join("kept");
+        let [one, two] = [(), ()].map(|()| WorkDir::kept(&path).expect("a directory"));
+        assert_eq!(one.path(), path);
+        assert_eq!(two.path(), space.path().join("kept.1"));
+        drop(one);
+        assert_eq!(WorkDir::kept(&path).expect("a directory").path(), path);
+    }
 
     #[test]
     fn not_beside_a_device() {
