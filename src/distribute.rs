@@ -189,14 +189,19 @@ fn options(request: &Request, module: &Module, from: OptionsFrom) -> Result<Vec<
             doubt.display()
         ));
     }
+    let mut recorded = record.options.clone();
+    // As in a link of our own: the link has decided against them.
+    if request.pic() && clang::refuses_pic(&recorded) {
+        recorded.push("-fPIC".into());
+    }
     Ok(match from {
-        OptionsFrom::Record => [record.options.clone(), request.explicit()].concat(),
+        OptionsFrom::Record => [recorded, request.explicit()].concat(),
         OptionsFrom::Link => {
             let own = clang::known_to_linker(&record.options, !request.pic());
             [own, request.common.clone()].concat()
         }
         OptionsFrom::Sections => {
-            let mut options = clang::without_loop_alignment(&record.options);
+            let mut options = clang::without_loop_alignment(&recorded);
             options.extend(request.explicit());
             options.extend(
                 ["-ffunction-sections", "-fdata-sections", "-faddrsig"].map(OsString::from),

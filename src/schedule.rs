@@ -156,6 +156,8 @@ impl Scheduler<'_, '_> {
         loop {
             let wanted = self.running.len() + self.waiting.len();
             if wanted == 0 && self.asked.is_empty() {
+                // The last ones may have ended together.
+                pool.set_demand(0);
                 return Ok(());
             }
             let running = self.running.len().saturating_sub(1);
