@@ -192,6 +192,9 @@ pub fn back_end(
         Failure::new(format!("back end of {}: {what}", Path::new(module).display()))
     };
     let Called { mut call, linker, settings } = Called::read(link)?;
+    if is_special(&output) {
+        return Err(fail(&format!("{} is no regular file", output.display())));
+    }
     // A link without inputs is none.
     call.args.push(module.clone());
     let parsed = decision::parse(decision::expand(&call.args)?);
@@ -243,7 +246,9 @@ pub fn back_end(
             .map_err(|error| fail(&format!("cannot write THINSHIM_REPORT's file: {error}")));
     }
     // What it says of an object does not hold while another is written.
-    let _ = fs::remove_file(file);
+    if !is_special(file) {
+        let _ = fs::remove_file(file);
+    }
     if let Some(status) = back_end_call::compile(&clang, &job.args(), &job, &settings)? {
         return Ok(status);
     }
@@ -452,8 +457,14 @@ fn failure(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(format!("{}: {error}", path.display()))
 }
 
+/// A device or the like: it is written to, and nothing takes its place.
+fn is_special(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| !meta.is_file())
+}
+
 fn write(path: &Path, data: &[u8]) -> Result<(), Failure> {
-    commit::write(path, data).map_err(|error| failure(path, &error))
+    let written = if is_special(path) { fs::write(path, data) } else { commit::write(path, data) };
+    written.map_err(|error| failure(path, &error))
 }
 
 fn update(path: &Path, data: &[u8]) -> Result<(), Failure> {

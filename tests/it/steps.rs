@@ -297,3 +297,30 @@ fn clang_s_words_and_status_go_through() {
     space.shim("back-end a.o --index none -o b.o -- ld.lld -r").fails(120, &["none", "thin-link"]);
     space.shim("back-end a.o --index none -o b.o -- gcc -r").fails(120, &["ld.lld"]);
 }
+
+/// Nothing takes the place of a device, and a back end has no use for one.
+#[test]
+fn devices_stay_what_they_are() {
+    let space = project();
+    assert_eq!(back_ends(&space, "-j3"), 3);
+    let back_end = |output: &str| {
+        let words = "main.o --index main.o.thinlto.bc --dependency-file listed -o";
+        space.shim(&format!("back-end {words} {output} -- ld.lld -r"))
+    };
+    let fifo = space.path("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
+    back_end("fifo").fails(120, &["fifo", "no regular file"]);
+    space.write("main.o.thinlto.bc", "");
+    back_end("fifo").fails(120, &["fifo", "no regular file"]);
+    let kind = fs::symlink_metadata(&fifo).expect("it is there").file_type();
+    assert!(std::os::unix::fs::FileTypeExt::is_fifo(&kind));
+    space.remove("out.thinlto-index");
+    assert_eq!(back_ends(&space, "-j3"), 0);
+    for _ in 0..2 {
+        std::os::unix::fs::symlink("/dev/null", space.path("listed")).expect("a link");
+        back_end("main.native.o").ok();
+        assert!(space.path("listed").is_symlink());
+        space.remove("listed");
+    }
+    space.remove("fifo");
+}
