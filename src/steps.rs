@@ -255,7 +255,8 @@ pub fn back_end(
     let own = [job.module.as_os_str(), job.index.as_os_str()];
     let rule = match &key {
         Ok(key) => {
-            let digest = (!key.is_outdated()).then(|| key.digest());
+            let changed = key.is_outdated() || key.has_another_index();
+            let digest = (!changed).then(|| key.digest());
             rule(&job.output, own.into_iter().chain(key.files()), digest)
         }
         Err(reason) => {
@@ -315,7 +316,7 @@ fn job(
 /// The key of a back end on this machine, with the cache or without.
 fn key(job: &BackEnd, clang: &Path) -> Result<Key, &'static str> {
     let environment = environment::digest(std::env::vars_os())?;
-    let compiler = identity::signature_of(clang)?;
+    let compiler = identity::Installed::of(clang)?.digest();
     Keys::new(compiler, environment, files::Files::default()).of(&Action {
         options: &job.options,
         search_paths: &job.search_paths,
@@ -382,7 +383,8 @@ fn natives(
         let Piece::Module { index, lazy } = piece else { continue };
         let module = &prepared.inputs.modules[*index];
         if !listed.contains(module.path.as_bytes()) {
-            if module.thin && !lazy && !taken.contains(module.path.as_bytes()) {
+            let is_linked = module.thin && !lazy && !taken.contains(module.path.as_bytes());
+            if is_linked && module.is_thin_bitcode() {
                 return Err(other_link(&module.path));
             }
             continue;

@@ -12,6 +12,8 @@ use super::store::Store;
 
 /// An eviction leaves this share of the limit, so that the next store does not evict again.
 const KEPT_PERCENT: u64 = 80;
+/// Why such an entry is not stored.
+pub const TOO_LARGE: &str = "it is too large for a cache of that size (THINSHIM_CACHE_SIZE)";
 /// File systems hand out space in blocks.
 const BLOCK: u64 = 4096;
 
@@ -47,6 +49,12 @@ pub fn items(store: &Store) -> Vec<Item> {
 
 fn on_disk(bytes: u64) -> u64 {
     bytes.div_ceil(BLOCK) * BLOCK
+}
+
+/// Whether `bytes` are more than one entry may take of `limit`: to make room for it would cost
+/// most of the others.
+pub fn is_too_large(bytes: u64, limit: u64) -> bool {
+    on_disk(bytes) > limit / 2
 }
 
 /// Counts `bytes` that are about to be stored; evicts where that passes `limit`.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::digest::Digest;
 use super::files::{self, Files};
 use super::history::{Fate, History, Line};
+use super::identity::Installed;
 use super::key::{Action, Key, Keys};
 use super::settings::{Mode, Settings};
 use super::store::{Found, Store};
@@ -81,6 +82,7 @@ pub struct Desk {
     output: PathBuf,
     work: PathBuf,
     private: bool,
+    compiler: Installed,
     modules: Vec<OsString>,
     /// The link's jobs, by whose numbers they are asked for.
     pub jobs: Arc<[BackEnd]>,
@@ -121,6 +123,7 @@ impl Desk {
             })
             .map_err(|_| nothing("the cache directory cannot be used"))?;
         let environment = environment::digest(env::vars_os()).map_err(nothing)?;
+        let installed = Installed::of(&clang).map_err(nothing)?;
         let (compiler, memo) = identity::of(&clang, &store.tools()).map_err(nothing)?;
         let files = Files::load(&files::output_file(store.root(), &output, "files"));
         let desk = Desk {
@@ -129,6 +132,7 @@ impl Desk {
             output,
             work,
             private,
+            compiler: installed,
             modules,
             jobs: Arc::default(),
             keys: Keys::new(compiler, environment, files),
@@ -240,19 +244,28 @@ impl Desk {
             self.do_not_cache("clang's words name the link's private directory");
             return;
         }
-        if key.is_outdated() {
+        if key.is_outdated() || !self.private && key.has_another_index() {
             self.do_not_cache("an input changed while it was compiled");
+            return;
+        }
+        if self.compiler.has_changed() {
+            self.do_not_cache("the compiler changed meanwhile");
             return;
         }
         let digest = key.digest();
         let stored = fs::read(&job.output).and_then(|object| {
             // Not what the event loop has looked at?
             back_end::verify_bytes(job, &object).map_err(io::Error::other)?;
-            bound::count(&self.store, (object.len() + said.len()) as u64, self.limit)?;
-            self.store.put(&digest, &object, said)
+            let bytes = (object.len() + said.len()) as u64;
+            if bound::is_too_large(bytes, self.limit) {
+                return Ok(None);
+            }
+            bound::count(&self.store, bytes, self.limit)?;
+            self.store.put(&digest, &object, said).map(Some)
         });
         match stored {
-            Ok(_) => self.outcome.stored += 1,
+            Ok(Some(_)) => self.outcome.stored += 1,
+            Ok(None) => self.do_not_cache(bound::TOO_LARGE),
             Err(error) => self.cannot_write(&error),
         }
     }

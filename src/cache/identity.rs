@@ -19,6 +19,7 @@ use std::time::SystemTime;
 
 use super::digest::{self, Digest, Parts};
 use super::signature::Signature;
+use crate::invocation::response;
 
 const HEADER: &str = "thinshim tool 1";
 
@@ -74,11 +75,16 @@ fn with_loader(
         return Err("the compiler is no program with shared libraries");
     }
     drop(head);
-    let mut files = libraries(&program).map_err(|_| "the compiler's libraries cannot be told")?;
-    files.insert(program.clone());
+    let libraries = libraries(&program).map_err(|_| "the compiler's libraries cannot be told")?;
+    let mut files = BTreeSet::from([program.clone()]);
+    for library in &libraries {
+        files.insert(fs::canonicalize(library).map_err(|_| UNREADABLE)?);
+    }
     let version = said(Command::new(&program).arg0(&called).arg("--version"))
         .map_err(|_| "the compiler does not tell its version")?;
-    let mut configurations = BTreeSet::new();
+    // Those of other targets stand there, too.
+    let beside = program.parent().unwrap_or(Path::new("/"));
+    let mut configurations: BTreeSet<PathBuf> = configuration_files(beside).into_iter().collect();
     for line in version.split(|&byte| byte == b'\n') {
         if let Some(path) = line.strip_prefix(b"Configuration file: ") {
             // It may include others, which stand beside it.
@@ -86,9 +92,18 @@ fn with_loader(
             configurations.extend(configuration_files(directory));
         }
     }
+    for file in &configurations {
+        if !includes(file).map_err(|_| UNREADABLE)?.iter().all(|file| configurations.contains(file))
+        {
+            return Err("the compiler's configuration includes files from elsewhere");
+        }
+    }
     files.extend(configurations);
+    // By the names that the loader uses: a symlink on the way may lead elsewhere one day.
+    let names = files.iter().chain(&libraries);
     let mut watched: BTreeSet<PathBuf> =
-        files.iter().filter_map(|file| file.parent().map(Path::to_owned)).collect();
+        names.filter_map(|file| file.parent().map(Path::to_owned)).collect();
+    watched.extend(libraries);
     watched.extend(["/etc/ld.so.cache", "/etc/ld.so.preload"].map(PathBuf::from));
     watched.extend(env::split_paths(&loader[0]).filter(|path| !path.as_os_str().is_empty()));
     let mut parts = Parts::new().with(&version);
@@ -101,40 +116,65 @@ fn with_loader(
         settled &= remember(file, Some(Signature::of(&meta)), now, &mut text);
     }
     for path in &watched {
-        settled &=
-            remember(path, fs::metadata(path).ok().map(|m| Signature::of(&m)), now, &mut text);
+        settled &= remember(path, signature(path), now, &mut text);
     }
     let digest = parts.digest();
     let memo = settled.then(|| (memo, digest::sealed(&format!("{HEADER}\n{digest}\n{text}"))));
     Ok((digest, memo))
 }
 
-/// The signatures of the program and of LLVM's libraries beside it: enough to see that a compiler
+/// The program of a tool and LLVM's libraries beside it, by their signatures: enough to see that it
 /// was exchanged on this machine, and quick without a memo. Not for entries of the cache: another
 /// machine's files have other signatures.
-///
-/// # Errors
-/// Why it cannot be told.
-pub fn signature_of(program: &Path) -> Result<Digest, Unknown> {
-    const UNREADABLE: Unknown = "the compiler cannot be read";
-    let program = fs::canonicalize(program).map_err(|_| UNREADABLE)?;
-    let libraries = program.parent().unwrap_or(Path::new("/")).join("../lib");
-    let is_llvm_s = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().as_bytes();
-        name.starts_with(b"libLLVM") || name.starts_with(b"libclang-cpp")
-    };
-    let entries = fs::read_dir(libraries).into_iter().flatten().filter_map(Result::ok);
-    let mut files: BTreeSet<PathBuf> =
-        entries.map(|entry| entry.path()).filter(is_llvm_s).collect();
-    files.insert(program);
-    let mut parts = Parts::new();
-    for file in files {
-        parts.add(file.as_os_str().as_bytes());
-        if let Ok(meta) = fs::metadata(&file) {
-            parts.add(Signature::of(&meta).to_words().as_bytes());
-        }
+#[derive(Clone, Debug)]
+pub struct Installed(Vec<(PathBuf, Option<Signature>)>);
+
+impl Installed {
+    /// What is there now of the tool at `program`.
+    ///
+    /// # Errors
+    /// Why it cannot be told.
+    pub fn of(program: &Path) -> Result<Installed, Unknown> {
+        let program = fs::canonicalize(program).map_err(|_| "the compiler cannot be read")?;
+        let directory = program.parent().unwrap_or(Path::new("/"));
+        let is_llvm_s = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().as_bytes();
+            ["libLLVM", "libclang-cpp", "liblld"]
+                .iter()
+                .any(|stem| name.starts_with(stem.as_bytes()))
+        };
+        let entries = ["../lib", "../lib64"].map(|name| fs::read_dir(directory.join(name)));
+        let entries = entries.into_iter().flatten().flatten().filter_map(Result::ok);
+        let mut files: BTreeSet<PathBuf> =
+            entries.map(|entry| entry.path()).filter(is_llvm_s).collect();
+        files.insert(program);
+        let signed = |path: PathBuf| {
+            let signature = signature(&path);
+            (path, signature)
+        };
+        Ok(Installed(files.into_iter().map(signed).collect()))
     }
-    Ok(parts.digest())
+
+    /// Whether one of the files is another by now.
+    pub fn has_changed(&self) -> bool {
+        self.0.iter().any(|(path, before)| signature(path) != *before)
+    }
+
+    /// All of it in one digest.
+    pub fn digest(&self) -> Digest {
+        let mut parts = Parts::new();
+        for (path, signature) in &self.0 {
+            parts.add(path.as_os_str().as_bytes());
+            parts.add(
+                signature.map(|signature| signature.to_words()).unwrap_or_default().as_bytes(),
+            );
+        }
+        parts.digest()
+    }
+}
+
+fn signature(path: &Path) -> Option<Signature> {
+    fs::metadata(path).ok().map(|meta| Signature::of(&meta))
 }
 
 /// Adds a path and its signature to the memo; says whether the signature can be relied on.
@@ -159,7 +199,7 @@ fn remembered(text: &[u8]) -> Option<Digest> {
             let mut words = line.splitn(6, ' ');
             (Some(Signature::from_words(&mut words)?), words.next()?)
         };
-        if fs::metadata(path).ok().map(|meta| Signature::of(&meta)) != signature {
+        if self::signature(Path::new(path)) != signature {
             return None;
         }
     }
@@ -181,7 +221,7 @@ fn is_dynamic(program: &[u8]) -> bool {
         .unwrap_or(false)
 }
 
-/// The files that the loader gives to `program`, as `ldd` finds them.
+/// The files that the loader gives to `program`, as `ldd` finds and names them.
 fn libraries(program: &Path) -> io::Result<BTreeSet<PathBuf>> {
     let listed = said(Command::new(program).env("LD_TRACE_LOADED_OBJECTS", "1"))?;
     let mut files = BTreeSet::new();
@@ -189,7 +229,7 @@ fn libraries(program: &Path) -> io::Result<BTreeSet<PathBuf>> {
         let Some(start) = line.iter().position(|&byte| byte == b'/') else { continue };
         let end = line.windows(3).rposition(|three| three == b" (0").unwrap_or(line.len());
         let path = OsString::from_vec(line.get(start..end).unwrap_or_default().to_vec());
-        files.insert(fs::canonicalize(path)?);
+        files.insert(PathBuf::from(path));
     }
     if files.is_empty() { Err(io::ErrorKind::InvalidData.into()) } else { Ok(files) }
 }
@@ -199,6 +239,22 @@ fn configuration_files(directory: &Path) -> Vec<PathBuf> {
     let is_configuration =
         |path: &PathBuf| path.extension().is_some_and(|end| end == "cfg") && path.is_file();
     entries.map(|entry| entry.path()).filter(is_configuration).collect()
+}
+
+/// The files that a configuration file includes, relative to its own directory where they do not
+/// say otherwise (clang's manual, "Configuration files").
+fn includes(file: &Path) -> io::Result<Vec<PathBuf>> {
+    let text = fs::read(file)?;
+    let words = text
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !line.trim_ascii_start().starts_with(b"#"))
+        .filter_map(response::tokenize)
+        .flatten();
+    let directory = file.parent().unwrap_or(Path::new("/"));
+    let named = |word: OsString| {
+        Some(directory.join(OsStr::from_bytes(word.as_bytes().strip_prefix(b"@")?)))
+    };
+    Ok(words.filter_map(named).collect())
 }
 
 fn said(command: &mut Command) -> io::Result<Vec<u8>> {
@@ -218,6 +274,15 @@ mod tests {
         fs::write(&script, format!("#!/bin/sh\ntouch {}\n", left.display())).expect("a file");
         assert!(of(&script, space.path()).is_err());
         assert!(!left.exists());
+    }
+
+    #[test]
+    fn configurations_include_others() {
+        let space = tempfile::tempdir().expect("a directory");
+        let file = space.path().join("clang.cfg");
+        fs::write(&file, "# @not.cfg\n-O2 @more.cfg\n@/etc/other -DX='@y'\n").expect("a file");
+        let expected = [space.path().join("more.cfg"), PathBuf::from("/etc/other")];
+        assert_eq!(includes(&file).expect("a file"), expected);
     }
 
     /// Any program whose `--version` succeeds will do.

@@ -39,6 +39,8 @@ const INCLUDES_MAX: usize = 16;
 pub const PARTS: [&str; 7] =
     ["compiler", "options", "environment", "module", "index", "imported modules", "files"];
 
+const INDEX: usize = 4;
+
 /// What a back end is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Action<'a> {
@@ -59,6 +61,7 @@ pub struct Key {
     pub parts: [Digest; PARTS.len()],
     /// The files in it, to be looked at again before anything is stored under it.
     inputs: Vec<(OsString, Arc<Facts>)>,
+    index: PathBuf,
 }
 
 impl Key {
@@ -77,6 +80,12 @@ impl Key {
     /// Whether an input is another by now than the one that was looked at.
     pub fn is_outdated(&self) -> bool {
         self.inputs.iter().any(|(path, facts)| facts::has_changed(path, facts))
+    }
+
+    /// Whether the index is: to be asked where it is not this process's own.
+    pub fn has_another_index(&self) -> bool {
+        let now = fs::read(&self.index).map(|index| Digest::of(&index));
+        !now.is_ok_and(|now| now == self.parts[INDEX])
     }
 }
 
@@ -152,6 +161,7 @@ impl Keys {
                 found.digest(),
             ],
             inputs,
+            index: action.index.to_owned(),
         })
     }
 
@@ -231,23 +241,20 @@ impl Keys {
                     processor().ok_or("-march=native on a processor that does not tell")?.bytes(),
                 );
             }
-            for name in possible_files(word) {
-                // A directory of profiles means the one of this name in it.
-                for path in [name.clone(), Path::new(&name).join("default.profdata").into()] {
-                    match self.files.plain(&path) {
-                        Ok(facts) => {
-                            parts.add(path.as_bytes());
-                            parts.add(facts.digest.bytes());
-                            named.push((path, facts));
-                        }
-                        Err(error)
-                            if error.kind() == io::ErrorKind::InvalidInput
-                                && !Path::new(&path).is_dir() =>
-                        {
-                            return Err("an option names what is no regular file");
-                        }
-                        Err(_) => {}
+            for path in files_of(word) {
+                match self.files.plain(&path) {
+                    Ok(facts) => {
+                        parts.add(path.as_bytes());
+                        parts.add(facts.digest.bytes());
+                        named.push((path, facts));
                     }
+                    Err(error)
+                        if error.kind() == io::ErrorKind::InvalidInput
+                            && !Path::new(&path).is_dir() =>
+                    {
+                        return Err("an option names what is no regular file");
+                    }
+                    Err(_) => {}
                 }
             }
         }
@@ -255,6 +262,17 @@ impl Keys {
         self.options.insert(words.to_vec(), options.clone());
         Ok(options)
     }
+}
+
+/// The files that an option of a back end could read.
+fn files_of(word: &OsStr) -> impl Iterator<Item = OsString> {
+    let here = matches!(word.as_bytes(), b"-fprofile-use" | b"-fprofile-instr-use");
+    let names = possible_files(word).into_iter().chain(here.then(|| OsString::from(".")));
+    // A directory of profiles means the one of this name in it.
+    names.flat_map(|name| {
+        let inside = Path::new(&name).join("default.profdata").into_os_string();
+        [name, inside]
+    })
 }
 
 /// The parts of an option that could name a file: the word, and what follows each `=` and `,`.
@@ -336,6 +354,14 @@ mod tests {
         for at in 0..options.len() {
             assert!(absent[at] != one[at] && one[at] != two[at], "{}", options[at]);
         }
+    }
+
+    #[test]
+    fn a_profile_without_a_name_is_in_the_working_directory() {
+        let word = OsStr::new("-fprofile-use");
+        let named: Vec<OsString> = files_of(word).collect();
+        assert!(named.contains(&OsString::from("./default.profdata")), "{named:?}");
+        assert!(files_of(OsStr::new("-fprofile-generate")).next().is_none());
     }
 
     #[test]

@@ -637,3 +637,23 @@ fn cache_commands() {
     assert_eq!(link(&space), (3, 0));
     space.shim("cache").fails(120, &["stats", "clean", "verify", "why"]);
 }
+
+/// To make room for what is larger than the cache would cost everything that is in it.
+#[test]
+fn an_entry_too_large_costs_no_others() {
+    let space = TestSpace::new().cached();
+    three(&space);
+    assert_eq!(link(&space), (3, 0));
+    let before = entries(&space);
+    let big = "int big[20000] = { 1 };\nint *get(void) { return big; }\n";
+    space.compile("", &[("big.c", big)]);
+    let line = "-r big.o -o out";
+    let set = |run: Run| run.env("THINSHIM_CACHE_SIZE", "100K").env("THINSHIM_REPORT", "report");
+    for _ in 0..2 {
+        set(space.strict(&format!("ld.lld {line}"))).ok();
+        assert_eq!(counts(&space), (1, 0));
+        let told = space.report().to_string();
+        assert!(told.contains("THINSHIM_CACHE_SIZE"), "{told}");
+    }
+    assert_eq!(entries(&space), before);
+}
