@@ -2,18 +2,21 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::claim::Claim;
 use super::desk::Brought;
 use super::digest::Digest;
 use super::files::{self, Files};
+use super::identity::Installed;
 use super::key::Keys;
 use super::link_key::{self, Action, FIRST, PARTS, Reason};
 use super::link_record::{Fate, Record};
 use super::settings::{Mode, Settings};
+use super::signature::Signature;
 use super::store::{Copied, Store};
 use super::{bound, environment, identity};
 use crate::object::assembly::{Name, Opened};
@@ -34,12 +37,18 @@ pub struct CachedLink {
     store: Store,
     limit: u64,
     output: PathBuf,
+    tools: Vec<PathBuf>,
+    /// The tools as they were when the link began.
+    installed: Option<Vec<Installed>>,
     keys: Keys,
     first: [Digest; FIRST],
     search_paths: Vec<std::ffi::OsString>,
     /// What the modules' assembly opens, where that is known before the link.
     opened: Option<Opened>,
     record: Option<Record>,
+    claim: Option<Claim>,
+    /// What stood in the output's place before the link.
+    before: Option<Signature>,
     /// The entry was not what had been stored: told in these words.
     pub damaged: Option<String>,
 }
@@ -71,11 +80,15 @@ impl CachedLink {
         let mut link = CachedLink {
             limit: settings.limit,
             output: output.clone(),
+            tools: std::iter::once(tools.linker).chain(tools.clang).map(Path::to_owned).collect(),
+            installed: None,
             keys,
             first,
             search_paths: link_key::search_paths(action.inputs),
             opened: None,
             record,
+            claim: None,
+            before: None,
             damaged: None,
             store,
         };
@@ -104,7 +117,23 @@ impl CachedLink {
     }
 
     /// Puts the output in its place, where the cache has it; returns what was said by its link.
+    /// To be called before the link is done, if that shall be kept.
     pub fn fetch(&mut self) -> Option<Vec<u8>> {
+        if self.store.is_writable() {
+            self.claim = Claim::on(self.store.root(), &self.output)
+                .inspect_err(|error| log::info!("cache: {}: {error}", self.output.display()))
+                .ok();
+            self.before = signature_of(&self.output);
+        }
+        let said = self.find();
+        if said.is_none() && self.store.is_writable() {
+            let tools = self.tools.iter().map(|tool| Installed::of(tool));
+            self.installed = tools.collect::<Result<_, _>>().ok();
+        }
+        said
+    }
+
+    fn find(&mut self) -> Option<Vec<u8>> {
         let opened = match &self.opened {
             Some(opened) => opened.clone(),
             None => self.known_to_open(),
@@ -160,13 +189,16 @@ impl CachedLink {
         if self.keys.files.have_changed() {
             return Err(CHANGED);
         }
+        if self.installed.as_ref().is_none_or(|tools| tools.iter().any(Installed::has_changed)) {
+            return Err("a tool changed while it was linked");
+        }
         let key = link_key::digest(&self.first, &files);
-        let stored = self.write_entry(&key, opened, said);
-        match stored {
-            Ok(()) => {
+        match self.write_entry(&key, opened, said) {
+            Ok(Ok(())) => {
                 self.remember(false, files, key);
                 Ok(())
             }
+            Ok(Err(reason)) => Err(reason),
             Err(error) => {
                 log::info!("cache: {}: {error}", self.output.display());
                 Err("the cache cannot be written to")
@@ -174,13 +206,30 @@ impl CachedLink {
         }
     }
 
-    fn write_entry(&self, key: &Digest, opened: &Opened, said: &[u8]) -> io::Result<()> {
-        let meta = fs::symlink_metadata(&self.output)?;
-        if !meta.is_file() {
-            return Err(io::Error::other("the output is no regular file"));
+    fn write_entry(
+        &self,
+        key: &Digest,
+        opened: &Opened,
+        said: &[u8],
+    ) -> io::Result<Result<(), Reason>> {
+        if !fs::symlink_metadata(&self.output)?.is_file() {
+            return Ok(Err("its output is no regular file"));
         }
-        bound::count(&self.store, meta.len() + said.len() as u64, self.limit)?;
-        self.store.put_file(key, &self.output, said)?;
+        let output = File::open(&self.output)?;
+        let meta = output.metadata()?;
+        if self.before == Some(Signature::of(&meta)) {
+            return Ok(Err("it wrote no output"));
+        }
+        // What is open stays what it is: others put another file in its place.
+        if !self.claim.as_ref().is_some_and(Claim::is_undisputed) {
+            return Ok(Err("another link has the same output"));
+        }
+        let bytes = meta.len() + said.len() as u64;
+        if bound::is_too_large(bytes, self.limit) {
+            return Ok(Err(bound::TOO_LARGE));
+        }
+        bound::count(&self.store, bytes, self.limit)?;
+        self.store.put_file(key, &output, said)?;
         if self.opened.is_none() && !opened.names.is_empty() {
             let mut text = Vec::new();
             for Name { name, assembly } in &opened.names {
@@ -190,7 +239,7 @@ impl CachedLink {
             }
             self.store.write(&self.opens_file(), &[&text])?;
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// Where it stands what the modules open: known by their contents, so that a link that is kept
@@ -264,6 +313,10 @@ fn key_parts(
     let mut keys = Keys::new(compiler, environment, Files::load(&memo));
     let [command_line, options, inputs] = link_key::first(&mut keys, action)?;
     Ok((keys, [linker, compiler, environment, command_line, options, inputs]))
+}
+
+fn signature_of(path: &Path) -> Option<Signature> {
+    fs::symlink_metadata(path).ok().map(|meta| Signature::of(&meta))
 }
 
 fn remember_tool(store: &Store, memo: Option<identity::Memo>) {

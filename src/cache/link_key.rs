@@ -84,13 +84,18 @@ pub fn check(action: &Action<'_>) -> Result<(), Reason> {
             Element::Library { .. } => return Err(LIBRARIES),
             Element::Option { row, value, .. } => match row.name {
                 "build-id=" if value == "uuid" => return Err("its output is never the same"),
-                "error-handling-script" | "shuffle-sections" | "stats" => {
+                // The last writes into the file that is there, whose other names stay its names.
+                "error-handling-script" | "shuffle-sections" | "stats" | "no-mmap-output-file" => {
                     return Err("an option is not for links that are kept");
                 }
                 _ => {}
             },
             Element::Input { .. } => {}
         }
+    }
+    // lld writes that to stdout (`FileOutputBuffer::create`).
+    if link.output == Path::new("-") {
+        return Err("its output is no regular file");
     }
     // Devices and symlinks keep their meaning; what is not there will be a file.
     match fs::symlink_metadata(&link.output) {

@@ -6,6 +6,7 @@
 //! be told ([`link_key`]); then nothing is run at all ([`link`]).
 
 pub mod bound;
+pub mod claim;
 pub mod desk;
 pub mod digest;
 pub mod environment;

@@ -230,15 +230,14 @@ impl Store {
         Ok(Copied::Hit(said))
     }
 
-    /// Stores the file at `output` and what was said under `key`.
+    /// Stores a file, read from its beginning, and what was said under `key`.
     ///
     /// # Errors
     /// The operating system's.
-    pub fn put_file(&self, key: &Digest, output: &Path, said: &[u8]) -> io::Result<()> {
-        let from = File::open(output)?;
+    pub fn put_file(&self, key: &Digest, from: &File, said: &[u8]) -> io::Result<()> {
         let len = from.metadata()?.len();
         let mut to = self.temporary()?;
-        let mut parts = copy_and_digest(&from, len, key, to.as_file())?;
+        let mut parts = copy_and_digest(from, len, key, to.as_file())?;
         if from.metadata()?.len() != len {
             return Err(io::Error::other("the output changed while it was stored"));
         }
@@ -504,7 +503,7 @@ mod tests {
         let sizes = [0, PIECE - 1, PIECE + 9, usize::try_from(LARGE).expect("a size") + 9];
         for object in sizes.map(|size| vec![7; size]) {
             fs::write(&out, &object).expect("a file");
-            store.put_file(&key, &out, b"said").expect("an entry");
+            store.put_file(&key, &File::open(&out).expect("a file"), b"said").expect("an entry");
             fs::write(&out, "spoilt").expect("a file");
             let path = store.path_of(Shelf::Links, &key);
             assert!(is_whole(&path).expect("a file"));

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 
 use crate::links::{MAIN, NEXT, three};
-use crate::space::{NEWEST, Run, TestSpace, bin, llvms};
+use crate::space::{NEWEST, Run, THINSHIM, TestSpace, bin, llvms};
 
 const THREE: &str = "-r main.o twice.o next.o";
 
@@ -414,4 +414,61 @@ fn few_outputs_of_one_name_are_kept() {
     }
     assert_eq!(entries(&space).len(), 4);
     assert_eq!(link(&space, THREE), 0);
+}
+
+/// What lld writes to stdout is not in the file of that name.
+#[test]
+fn stdout_is_no_output_to_keep() {
+    let space = space(NEWEST);
+    let link = |output: &str| {
+        let script = format!("exec {THINSHIM} ld.lld {THREE} -o {output}");
+        space.real("sh -c").args([script]).env("THINSHIM_SMALL", "0").ok();
+    };
+    link("out");
+    let kept = entries(&space);
+    for _ in 0..2 {
+        link("- > piped");
+        assert!(space.read("piped") == space.read("out"));
+        assert!(!space.exists("-"));
+    }
+    assert_eq!(entries(&space), kept);
+}
+
+/// A second link of the same output, of another module, ends while the first one is at work.
+#[test]
+fn what_another_link_wrote_is_not_kept() {
+    let space = space(NEWEST);
+    space.compile("", &[("other.c", "int other(void) { return 3; }\n")]);
+    let rival = format!(
+        "\"$REAL\" \"$@\" || exit\n\
+         case \" $* \" in *\" -o \"*) ;; *) exit ;; esac\n\
+         [ -e done ] || {{ : > done; {THINSHIM} ld.lld -r other.o -o out; }}\n"
+    );
+    space.script("rival", &rival);
+    // Only a program has an identity; it has the rival run after its own link.
+    space.write(
+        "tools/rival.c",
+        format!(
+            "#include <stdlib.h>\n#include <unistd.h>\n\
+             int main(int argc, char **argv) {{\n\
+             setenv(\"REAL\", \"{}\", 1);\n\
+             execv(\"{}\", argv);\n return 1; }}\n",
+            bin(NEWEST).join("ld.lld").display(),
+            space.path("rival").display(),
+        ),
+    );
+    space.real("clang tools/rival.c -o tools/rival").ok();
+    fs::create_dir(space.path("rivals")).expect("a directory");
+    fs::rename(space.path("tools/rival"), space.path("rivals/ld.lld")).expect("a program");
+    let link = |output: &str| {
+        let run = space.shim(&format!("rivals/ld.lld -r main.o -o {output}"));
+        run.env("THINSHIM_REPORT", "report").env("THINSHIM_WARM", "off")
+    };
+    link("out").ok();
+    assert!(space.exists("done"), "the rival ran");
+    assert!(not_cached(&space).contains("another link"), "{}", space.report());
+    link("out").ok();
+    assert_eq!(space.report()["link_hit"], false);
+    space.shim("ld.lld -r main.o -o clean").env("THINSHIM_CACHE", "off").ok();
+    assert!(space.read("out") == space.read("clean"));
 }
