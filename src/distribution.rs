@@ -6,6 +6,7 @@ use crate::cache::settings::Mode;
 use crate::cache::{Cache, CachedLink, Outcome, Start, link};
 use crate::decision::Prepared;
 use crate::invocation::lld::Side;
+use crate::invocation::response;
 use crate::jobserver::Pool;
 use crate::linker;
 use crate::object::{archive, elf};
@@ -29,12 +30,17 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
 /// Links of fewer modules are over before a second thread is of use.
 const THREADS_WORTH: usize = 32;
+
+/// Command lines of more bytes go to the linker in a file. The kernel takes 2 MB where the stack
+/// may grow to 8 (execve(2)), less below that, the environment included.
+const ARGUMENTS_MAX: usize = 128 << 10;
 
 /// A distributed link on its way.
 #[derive(Debug)]
@@ -274,10 +280,30 @@ impl<'a> Distribution<'a> {
         thin_link::args(&self.prepared.inputs, &self.paths, threads, keep)
     }
 
+    /// A long command line as the name of a response file: what was short for the user (a response
+    /// file, an archive) may be more than the kernel takes when it stands in words.
+    fn in_a_file(&self, args: &[OsString]) -> Result<Option<OsString>, Failure> {
+        // The kernel wants a pointer for each word, and a byte for its end.
+        let bytes: usize = args.iter().map(|word| word.len() + 9).sum();
+        let comes_back = |word: &OsString| !word.is_empty() && word.as_bytes()[0] != b'@';
+        if bytes <= ARGUMENTS_MAX || !args.iter().all(comes_back) {
+            return Ok(None);
+        }
+        let path = self.work.path().join("arguments");
+        fs::write(&path, response::quote(args.iter().map(OsString::as_os_str)))
+            .map_err(|error| self.fail("cannot write the linker's arguments", &error))?;
+        let mut word = OsString::from("@");
+        word.push(path);
+        Ok(Some(word))
+    }
+
     fn run_linker(&self, args: &[OsString]) -> Result<step::Ended, Failure> {
         log::debug!("{} {args:?}", self.linker.display());
         let mut command = Command::new(self.linker);
-        command.args(args);
+        match self.in_a_file(args)? {
+            Some(word) => command.arg(word),
+            None => command.args(args),
+        };
         let fail = |error| self.fail(&format!("cannot run {}", self.linker.display()), &error);
         let heard = self.prepared.link.is_talkative().then(step::capture_file).transpose();
         let heard = heard.map_err(fail)?;
@@ -301,7 +327,6 @@ impl<'a> Distribution<'a> {
 
     /// The names of the modules in the order of their native objects, for who keeps the directory.
     fn keep_names(&self, listed: &[usize]) -> Result<(), Failure> {
-        use std::os::unix::ffi::OsStrExt;
         let mut names = Vec::new();
         for &index in listed {
             names.extend_from_slice(self.prepared.inputs.modules[index].path.as_bytes());

@@ -1,7 +1,7 @@
 //! Links of every shape, each against the same link in-process.
 
 use crate::oracle::{self, program, same_link, symbols};
-use crate::space::{NEWEST, TestSpace, llvms};
+use crate::space::{NEWEST, THINSHIM, TestSpace, llvms};
 
 /// Three modules that import from each other, with a promoted local, and what they print.
 pub(crate) const MAIN: (&str, &str) = (
@@ -541,4 +541,31 @@ fn the_output_may_be_a_device_or_a_symlink() {
     assert_eq!(space.text("there/out") == "old", space.text("there/reference") == "old");
     oracle::same_behaviour(&space, "out");
     space.is_clean();
+}
+
+/// What is short for the user may be long in words: more than this stack's kernel takes.
+#[test]
+fn a_long_command_line() {
+    let space = TestSpace::new();
+    three(&space);
+    space.write("empty.c", "");
+    space.real("clang -c empty.c -o empty.o").ok();
+    let directory = format!("{}/{}", "a".repeat(200), "b".repeat(200));
+    let mut words = String::from("-r main.o twice.o next.o");
+    for number in 0..400 {
+        let name = format!("{directory}/{number}.o");
+        space.write(&name, space.read("empty.o"));
+        words.push('\n');
+        words.push_str(&name);
+    }
+    space.write("words", words);
+    for warm in ["on", "off"] {
+        let script = format!("ulimit -s 512; exec {THINSHIM} ld.lld @words -o out");
+        let run = space.real("sh -c").args([script]).env("THINSHIM_STRICT", "1");
+        let run = run.env("THINSHIM_SMALL", "0").env("THINSHIM_WARM", warm);
+        run.env("THINSHIM_REPORT", "report").ok();
+        assert_eq!(space.report()["backends_run"], 3);
+        space.strict("ld.lld -r main.o twice.o next.o -o short").ok();
+        assert_eq!(symbols(&space, "out"), symbols(&space, "short"));
+    }
 }
