@@ -18,6 +18,7 @@ use crate::stop::{Step, Stop, ThinLinked};
 use crate::sys::signals::Signals;
 use crate::sys::{commit, step};
 use crate::thinlto::back_end::BackEnd;
+use crate::thinlto::extracted::Extracted;
 use crate::thinlto::inputs::{Extract, Inputs, Searching};
 use crate::thinlto::namesake::{Made, Source};
 use crate::thinlto::native_link::Scripts;
@@ -63,6 +64,8 @@ pub struct Distribution<'a> {
     jobs: Vec<BackEnd>,
     /// For each module, its native object.
     natives: Vec<Option<PathBuf>>,
+    /// What the thin link took out of archives for them.
+    extracted: Extracted,
     patchable_sections: usize,
     /// What the thin link said: the native link says most of it again.
     thin_said: Vec<u8>,
@@ -128,6 +131,7 @@ impl<'a> Distribution<'a> {
             progress: Progress::new(output),
             jobs: Vec::new(),
             natives: vec![None; modules],
+            extracted: Extracted::default(),
             patchable_sections: 0,
             thin_said: Vec::new(),
             said: Vec::new(),
@@ -261,6 +265,9 @@ impl<'a> Distribution<'a> {
             Ok(listed) => listed,
             Err(reason) => return Ok(ThinLinked::InProcess(reason)),
         };
+        // Up to lld 14 the thin link ends before it would write that.
+        let extracted = fs::read(&self.paths.extracted).unwrap_or_default();
+        self.extracted = Extracted::read(&extracted, &self.prepared.inputs);
         if self.settings.keep.is_some() {
             self.keep_names(&listed)?;
         }
@@ -429,6 +436,7 @@ impl<'a> Distribution<'a> {
         let args = native_link::args(
             &self.prepared.inputs,
             &self.natives,
+            &self.extracted,
             regular.as_deref(),
             Scripts { order: order.as_deref(), merge: merge.as_deref() },
             threads,
@@ -523,6 +531,7 @@ impl<'a> Distribution<'a> {
             native_link: native_link::args(
                 &self.prepared.inputs,
                 &self.natives,
+                &self.extracted,
                 self.regular().as_deref(),
                 Scripts::default(),
                 link.threads.is_none().then_some(1),

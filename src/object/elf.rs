@@ -1,6 +1,6 @@
 //! ELF headers: is this native object what a back end should have written, and which sections has it?
 
-use object::read::elf::{FileHeader, SectionHeader, SectionTable};
+use object::read::elf::{FileHeader, SectionHeader, SectionTable, Sym};
 use object::{Endianness, ReadRef, SectionIndex, elf};
 
 /// The name of the sections that make a `-r` link's cost grow with the square of their number.
@@ -153,6 +153,46 @@ fn named_in<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(
         see(Named { name: &name[..end], plain });
     }
     Ok(())
+}
+
+/// A symbol that an object defines for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Global<'a> {
+    /// Its name.
+    pub name: &'a [u8],
+    /// Another definition may take its place.
+    pub weak: bool,
+}
+
+/// What a relocatable object defines for others.
+///
+/// # Errors
+/// A sentence, for anything that is not an ELF object.
+pub fn globals(data: &[u8]) -> Result<Vec<Global<'_>>, String> {
+    match data.get(4) {
+        Some(&width) if width == elf::ELFCLASS64.0 => {
+            globals_in::<elf::FileHeader64<Endianness>>(data)
+        }
+        Some(&width) if width == elf::ELFCLASS32.0 => {
+            globals_in::<elf::FileHeader32<Endianness>>(data)
+        }
+        _ => Err("it is not an ELF object".into()),
+    }
+}
+
+fn globals_in<H: FileHeader<Endian = Endianness>>(data: &[u8]) -> Result<Vec<Global<'_>>, String> {
+    let Tables { endian, sections, .. } = tables::<H, _>(data)?;
+    let symbols = sections.symbols(endian, data, elf::SHT_SYMTAB).map_err(broken)?;
+    let mut globals = Vec::new();
+    for symbol in symbols.iter() {
+        let bind = symbol.st_bind();
+        if bind == elf::STB_LOCAL || symbol.is_undefined(endian) {
+            continue;
+        }
+        let name = symbol.name(endian, symbols.strings()).map_err(broken)?;
+        globals.push(Global { name, weak: bind == elf::STB_WEAK });
+    }
+    Ok(globals)
 }
 
 /// The ELF machine of a target triple's architecture; `None` for one that is not known here.

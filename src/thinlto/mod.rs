@@ -2,6 +2,7 @@
 
 pub mod back_end;
 pub mod dtlto;
+pub mod extracted;
 pub mod inputs;
 pub mod module;
 pub mod names;

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::extracted::Extracted;
 use super::inputs::{Inputs, Piece};
 use super::thin_link::Arguments;
 use crate::invocation::lld::{Act, Element, Link, Row};
@@ -28,10 +29,12 @@ pub struct Scripts<'a> {
 }
 
 /// The native link's arguments. `natives` has the native object of each module that the thin link
-/// took, `regular` that of the regular-LTO partition.
+/// took, `extracted` what it took out of archives, `regular` is the object of the regular-LTO
+/// partition.
 pub fn args(
     inputs: &Inputs<'_>,
     natives: &[Option<PathBuf>],
+    extracted: &Extracted,
     regular: Option<&Path>,
     scripts: Scripts<'_>,
     threads: Option<usize>,
@@ -55,7 +58,9 @@ pub fn args(
                     args.input(native.as_os_str(), false);
                 }
             }
-            Piece::Native { path, lazy } => args.input(path, *lazy),
+            Piece::Native { path, lazy } => {
+                args.input(path, *lazy && !extracted.files.contains(path));
+            }
             Piece::Namesake(index) => {
                 for made in inputs.namesakes[*index].for_native_link(natives) {
                     if made.whole {
@@ -82,6 +87,11 @@ pub fn args(
         // modules' symbols. Not all of them outlive the back ends.
         args.push("--undefined-version".into());
     }
+    args.extend(extracted.symbols.iter().map(|symbol| {
+        let mut option = OsString::from("--undefined=");
+        option.push(symbol);
+        option
+    }));
     args.extend(threads.map(|threads| OsString::from(format!("--threads={threads}"))));
     args
 }

@@ -22,6 +22,8 @@ pub struct Paths {
     pub list: PathBuf,
     /// The native object of the regular-LTO partition.
     pub regular: PathBuf,
+    /// Which members of archives it took, and for whom.
+    pub extracted: PathBuf,
     /// Named as the output, written by nobody.
     output: PathBuf,
 }
@@ -45,6 +47,7 @@ impl Paths {
             prefix,
             list: work.path().join("modules"),
             regular: work.path().join("regular.o"),
+            extracted: work.path().join("extracted"),
             output: work.path().join("thin-link"),
         }
     }
@@ -90,6 +93,7 @@ pub fn args(
         option("--thinlto-index-only=", paths.list.as_os_str()),
         replace,
         option("--lto-obj-path=", paths.regular.as_os_str()),
+        option("--why-extract=", paths.extracted.as_os_str()),
         OsString::from("-o"),
         paths.output.clone().into_os_string(),
     ]);
@@ -240,6 +244,7 @@ mod tests {
             prefix: "w/index/".into(),
             list: "w/modules".into(),
             regular: "w/regular.o".into(),
+            extracted: "w/extracted".into(),
             output: "w/thin-link".into(),
         }
     }

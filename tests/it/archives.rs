@@ -286,3 +286,49 @@ fn inputs_of_other_kinds() {
         space.is_clean();
     }
 }
+
+/// A member that only bitcode asks for, and none of it once that is compiled: in-process its
+/// constructor is linked.
+#[test]
+fn native_members_that_bitcode_asked_for_stay() {
+    // lld 14 does not tell of them.
+    for llvm in llvms().into_iter().filter(|&llvm| llvm > 14) {
+        let space = TestSpace::with_llvm(llvm);
+        space.compile(
+            "",
+            &[
+                (
+                    "main.c",
+                    "int printf(const char *, ...);\nint enabled(void); void anchor(void);\n\
+                     int plugged;\nint main(void) { if (enabled()) anchor();\n\
+                     return printf(\"%d\\n\", plugged) < 0; }\n",
+                ),
+                ("enabled.c", "int enabled(void) { return 0; }\n"),
+            ],
+        );
+        space.write(
+            "plug.cpp",
+            "extern \"C\" int plugged;\nextern \"C\" void anchor(void) {}\nvoid other(int) {}\n\
+             __attribute__((constructor)) static void start(void) { plugged = 1; }\n",
+        );
+        space.real("clang++ -O2 -fPIE -c plug.cpp").ok();
+        space.real("llvm-ar rc libplug.a plug.o").ok();
+        space.real("llvm-ar rc mixed.a enabled.o plug.o").ok();
+        for inputs in [
+            "main.o enabled.o libplug.a",
+            "main.o enabled.o -L. -lplug",
+            "main.o enabled.o --start-lib plug.o --end-lib",
+            "main.o mixed.a",
+            "--exclude-libs=mixed.a main.o mixed.a",
+            "--gc-sections main.o enabled.o libplug.a",
+        ] {
+            let line = format!("ld.lld {}", program(inputs));
+            for (run, output) in [(space.real(&line), "inside"), (space.strict(&line), "steps")] {
+                run.args(["-o", output]).ok();
+                let ran = space.real(&format!("./{output}")).ok();
+                assert_eq!(ran.stdout, "1\n", "LLVM {llvm}: {inputs}");
+            }
+        }
+        space.is_clean();
+    }
+}
