@@ -59,11 +59,7 @@ gzip gzip
 busybox-static busybox
 qemu-system-x86 qemu-system-x86_64
 linux-source-$kernel_version /usr/src/linux-source-$kernel_version.tar.xz"
-packages_test="$(for version in 14 16 19; do
-  printf '%s\n' "clang-$version /usr/lib/llvm-$version/bin/clang" "lld-$version /usr/lib/llvm-$version/bin/ld.lld" \
-    "llvm-$version /usr/lib/llvm-$version/bin/llvm-ar"
-done)
-git git
+packages_test="git git
 shellcheck shellcheck
 ccache ccache
 python3-pip pip3"
@@ -72,6 +68,22 @@ qemu-system-misc qemu-system-riscv64
 opensbi /usr/lib/riscv64-linux-gnu/opensbi/generic/fw_jump.elf"
 packages_bench="hyperfine hyperfine
 ccache ccache"
+
+# older_llvms: the list of the packages of older LLVMs, of those that are there or that this release has.
+older_llvms() {
+  local version
+  for version in 14 16 19; do
+    if [[ ! -e /usr/lib/llvm-$version/bin/ld.lld ]]; then
+      if is_debian_root; then apt_update_once >&2; fi
+      if [[ ! $(candidate_of "clang-$version") =~ ^[0-9] ]]; then
+        say "LLVM $version is not tested: no package of it here" >&2
+        continue
+      fi
+    fi
+    printf '%s\n' "clang-$version /usr/lib/llvm-$version/bin/clang" "lld-$version /usr/lib/llvm-$version/bin/ld.lld" \
+      "llvm-$version /usr/lib/llvm-$version/bin/llvm-ar"
+  done
+}
 
 # have_probe PROBE: a path must exist, a name must be a command.
 have_probe() {
@@ -182,13 +194,20 @@ small_config() { cat "$scripts/small.config" "$scripts/small-$1.config"; }
 # kernel_source [VERSION]: unpacks Debian's tarball (1.6 GB) once for each version of it; sets `kernel_tree`. That of
 # $kernel_version is one of need_packages; others are fetched.
 kernel_source() {
-  local version=${1:-$kernel_version} tarball work
+  local version=${1:-$kernel_version} tarball work lock
   tarball=/usr/src/linux-source-$version.tar.xz
   kernel_tree=$cache/linux-source-$version
-  if [[ -e $kernel_tree/.thinshim-unpacked && ! $tarball -nt $kernel_tree/.thinshim-unpacked ]]; then
+  source_is_there && return
+  mkdir -p "$cache"
+  # Another script may be at it.
+  exec {lock}>"$cache/unpack.lock"
+  flock "$lock"
+  if source_is_there; then
+    exec {lock}>&-
     return
   fi
-  mkdir -p "$cache"
+  # Whoever left these was stopped.
+  rm -rf "$cache"/unpack.?*/
   work=$(mktemp -d "$cache/unpack.XXXXXX")
   if [[ ! -e $tarball ]]; then
     debian_kernel "$version" "$work"
@@ -200,16 +219,20 @@ kernel_source() {
   rm -rf "$kernel_tree"
   mv "$work/linux-source-$version" "$kernel_tree"
   rm -rf "$work"
+  exec {lock}>&-
 }
+source_is_there() { [[ -e $kernel_tree/.thinshim-unpacked && ! $tarball -nt $kernel_tree/.thinshim-unpacked ]]; }
 
 # debian_apt DIRECTORY SUITE ARCHITECTURE: has apt-get and apt-cache speak of another release or another
 # architecture, by a configuration of its own below the directory; sets and exports APT_CONFIG.
 debian_apt() {
-  local apt=$1/apt list=/etc/apt/sources.list.d/debian.sources uri key
+  local apt=$1/apt uri key=/usr/share/keyrings/debian-archive-keyring.gpg
   mkdir -p "$apt"/etc/{apt.conf.d,preferences.d} "$apt"/state/lists/partial "$apt"/cache/archives/partial
   touch "$apt/state/status"
-  uri=$(awk '/^URIs:/ {print $2; exit}' "$list")
-  key=$(awk '/^Signed-By:/ {print $2; exit}' "$list")
+  # The mirror that the machine uses; the label leaves out debian-security's.
+  # shellcheck disable=SC2016 # apt's own variable
+  uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | sed -n 1p)
+  [[ -n $uri ]] || die "apt knows no mirror of Debian (apt-get update?)"
   echo "deb [signed-by=$key] $uri $2 main" >"$apt/etc/sources.list"
   printf '%s "%s";\n' Dir "$apt" Dir::Etc etc Dir::State state Dir::Cache cache Dir::State::status "$apt/state/status" \
     APT::Sandbox::User root APT::Architecture "$3" APT::Architectures "$3" >"$apt.conf"
@@ -218,13 +241,16 @@ debian_apt() {
 }
 
 # debian_kernel VERSION DIRECTORY: fetches that kernel's tarball into the directory. One newer than this machine's
-# release comes from backports.
+# release comes from backports, an older one from Debian 12.
 debian_kernel() {
-  local package=linux-source-$1 work=$2
+  local package=linux-source-$1 work=$2 suite
   say "fetching $package"
   (
     cd "$work"
-    if ! apt-cache show "$package" >/dev/null 2>&1; then debian_apt "$work" trixie-backports "$(dpkg --print-architecture)"; fi
+    for suite in '' trixie-backports bookworm; do
+      [[ -z $suite ]] || debian_apt "$work" "$suite" "$(dpkg --print-architecture)"
+      if apt-cache show "$package" >/dev/null 2>&1; then break; fi
+    done
     apt-get -qq download "$package"
     dpkg-deb --fsys-tarfile "$package"_*.deb | tar -xf - --strip-components=3 "./usr/src/$package.tar.xz"
     rm -f "$package"_*.deb
@@ -233,20 +259,22 @@ debian_kernel() {
 
 # guest_busybox ARCHITECTURE: a static busybox of Debian's for that architecture of the kernel's; sets `busybox`.
 guest_busybox() {
-  local work
+  local work architecture=${1/%riscv/riscv64}
   busybox=$(command -v busybox)
-  if [[ $1 == x86 ]]; then return; fi
+  # Debian's other busybox needs libraries, which the guest has not.
+  if [[ $1 == x86 ]] && ! "$llvm_bin/llvm-readelf" -lW "$busybox" | grep -q INTERP; then return; fi
   busybox=$cache/busybox-$1
   if [[ -e $busybox ]]; then return; fi
   say "fetching busybox-static for $1"
-  work=$(mktemp -d "$cache/unpack.XXXXXX")
+  work=$(mktemp -d "$cache/busybox.XXXXXX")
   (
     cd "$work"
     # The first release with all of them.
-    debian_apt "$work" trixie "${1/%riscv/riscv64}"
+    debian_apt "$work" trixie "${architecture/%x86/amd64}"
     apt-get -qq download busybox-static || die "Debian has no busybox-static for $1: nothing to boot it with (--no-boot)"
     dpkg-deb -x busybox-static_*.deb .
-    cp usr/bin/busybox "$busybox" 2>/dev/null || cp bin/busybox "$busybox"
+    cp usr/bin/busybox fetched 2>/dev/null || cp bin/busybox fetched
+    mv fetched "$busybox"
   )
   rm -rf "$work"
 }
