@@ -192,7 +192,7 @@ pub fn back_end(
         Failure::new(format!("back end of {}: {what}", Path::new(module).display()))
     };
     let Called { mut call, linker, settings } = Called::read(link)?;
-    if is_special(&output) {
+    if commit::is_special(&output) {
         return Err(fail(&format!("{} is no regular file", output.display())));
     }
     // A link without inputs is none.
@@ -246,7 +246,7 @@ pub fn back_end(
             .map_err(|error| fail(&format!("cannot write THINSHIM_REPORT's file: {error}")));
     }
     // What it says of an object does not hold while another is written.
-    if !is_special(file) {
+    if !commit::is_special(file) {
         let _ = fs::remove_file(file);
     }
     if let Some(status) = back_end_call::compile(&clang, &job.args(), &job, &settings)? {
@@ -459,14 +459,8 @@ fn failure(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(format!("{}: {error}", path.display()))
 }
 
-/// A device or the like: it is written to, and nothing takes its place.
-fn is_special(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|meta| !meta.is_file())
-}
-
 fn write(path: &Path, data: &[u8]) -> Result<(), Failure> {
-    let written = if is_special(path) { fs::write(path, data) } else { commit::write(path, data) };
-    written.map_err(|error| failure(path, &error))
+    commit::write(path, data).map_err(|error| failure(path, &error))
 }
 
 fn update(path: &Path, data: &[u8]) -> Result<(), Failure> {

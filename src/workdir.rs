@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::sys::guardian::{Guarded, Guardian};
-use crate::sys::spread;
+use crate::sys::{commit, spread};
 
 /// A private directory, removed when this goes unless it is to be kept.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl WorkDir {
     /// The operating system's, with the directory's name.
     pub fn create(output: &Path) -> io::Result<WorkDir> {
         // A device: its directory is not one for files.
-        if fs::metadata(output).is_ok_and(|output| !output.is_file()) {
+        if commit::is_special(output) {
             return WorkDir::elsewhere();
         }
         let base = base_name(output);

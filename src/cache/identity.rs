@@ -21,7 +21,7 @@ use super::digest::{self, Digest, Parts};
 use super::signature::Signature;
 use crate::invocation::response;
 
-const HEADER: &str = "thinshim tool 1";
+const HEADER: &str = "thinshim tool 2";
 
 /// Why a compiler is not known.
 pub type Unknown = &'static str;
@@ -116,7 +116,7 @@ fn with_loader(
         settled &= remember(file, Some(Signature::of(&meta)), now, &mut text);
     }
     for path in &watched {
-        settled &= remember(path, signature(path), now, &mut text);
+        settled &= remember(path, Signature::at(path), now, &mut text);
     }
     let digest = parts.digest();
     let memo = settled.then(|| (memo, digest::sealed(&format!("{HEADER}\n{digest}\n{text}"))));
@@ -149,7 +149,7 @@ impl Installed {
             entries.map(|entry| entry.path()).filter(is_llvm_s).collect();
         files.insert(program);
         let signed = |path: PathBuf| {
-            let signature = signature(&path);
+            let signature = Signature::at(&path);
             (path, signature)
         };
         Ok(Installed(files.into_iter().map(signed).collect()))
@@ -157,7 +157,7 @@ impl Installed {
 
     /// Whether one of the files is another by now.
     pub fn has_changed(&self) -> bool {
-        self.0.iter().any(|(path, before)| signature(path) != *before)
+        self.0.iter().any(|(path, before)| Signature::at(path) != *before)
     }
 
     /// All of it in one digest.
@@ -171,10 +171,6 @@ impl Installed {
         }
         parts.digest()
     }
-}
-
-fn signature(path: &Path) -> Option<Signature> {
-    fs::metadata(path).ok().map(|meta| Signature::of(&meta))
 }
 
 /// Adds a path and its signature to the memo; says whether the signature can be relied on.
@@ -199,7 +195,7 @@ fn remembered(text: &[u8]) -> Option<Digest> {
             let mut words = line.splitn(6, ' ');
             (Some(Signature::from_words(&mut words)?), words.next()?)
         };
-        if self::signature(Path::new(path)) != signature {
+        if Signature::at(Path::new(path)) != signature {
             return None;
         }
     }

@@ -123,7 +123,7 @@ impl CachedLink {
             self.claim = Claim::on(self.store.root(), &self.output)
                 .inspect_err(|error| log::info!("cache: {}: {error}", self.output.display()))
                 .ok();
-            self.before = signature_of(&self.output);
+            self.before = Signature::at(&self.output);
         }
         let said = self.find();
         if said.is_none() && self.store.is_writable() {
@@ -313,10 +313,6 @@ fn key_parts(
     let mut keys = Keys::new(compiler, environment, Files::load(&memo));
     let [command_line, options, inputs] = link_key::first(&mut keys, action)?;
     Ok((keys, [linker, compiler, environment, command_line, options, inputs]))
-}
-
-fn signature_of(path: &Path) -> Option<Signature> {
-    fs::symlink_metadata(path).ok().map(|meta| Signature::of(&meta))
 }
 
 fn remember_tool(store: &Store, memo: Option<identity::Memo>) {

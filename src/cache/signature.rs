@@ -1,7 +1,8 @@
 //! What a file's metadata say of its contents: the same signature, the same bytes.
 
-use std::fs::Metadata;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A file that was written less long ago than this may be written again without another time
@@ -30,6 +31,11 @@ impl Signature {
             mtime_ns: ns(meta.mtime(), meta.mtime_nsec()),
             ctime_ns: ns(meta.ctime(), meta.ctime_nsec()),
         }
+    }
+
+    /// The signature of what is at `path`, symlinks followed; `None` where nothing is.
+    pub fn at(path: &Path) -> Option<Signature> {
+        fs::metadata(path).ok().map(|meta| Signature::of(&meta))
     }
 
     /// Whether a change after `seen`, the moment before the file was read, must have changed the

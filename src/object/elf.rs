@@ -1,4 +1,5 @@
-//! ELF headers: is this native object what a back end should have written, and which sections has it?
+//! ELF headers: is this native object what a back end should have written, which sections has it, and
+//! what does it define?
 
 use object::read::elf::{FileHeader, SectionHeader, SectionTable, Sym};
 use object::{Endianness, ReadRef, SectionIndex, elf};

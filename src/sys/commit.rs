@@ -81,6 +81,11 @@ pub fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> 
     Ok(())
 }
 
+/// Whether something is at `path` that is no regular file.
+pub fn is_special(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| !meta.is_file())
+}
+
 /// Lets the file at `path` hold `data`, and leaves it alone where it does so already.
 ///
 /// # Errors
@@ -92,11 +97,15 @@ pub fn update(path: &Path, data: &[u8]) -> io::Result<()> {
     write(path, data)
 }
 
-/// Puts a file that holds `data` at `path`.
+/// Puts a file that holds `data` at `path`. A device or the like is written to: nothing takes its
+/// place.
 ///
 /// # Errors
 /// Any step's error; what was there is then as it was.
 pub fn write(path: &Path, data: &[u8]) -> io::Result<()> {
+    if is_special(path) {
+        return fs::write(path, data);
+    }
     let mut temporary = Temporary::beside(path);
     fs::write(temporary.path(), data)?;
     temporary.persist(path)

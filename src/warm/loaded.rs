@@ -34,18 +34,14 @@ impl Loaded {
             }
             files.push((path.to_owned(), Some(Signature::of(&meta))));
         }
-        files.extend(LOADER.map(|path| (PathBuf::from(path), signature(Path::new(path)))));
+        files.extend(LOADER.map(|path| (PathBuf::from(path), Signature::at(Path::new(path)))));
         Ok(Loaded(files))
     }
 
     /// Whether all of them are what they were.
     pub fn is_current(&self) -> bool {
-        self.0.iter().all(|(path, before)| signature(path) == *before)
+        self.0.iter().all(|(path, before)| Signature::at(path) == *before)
     }
-}
-
-fn signature(path: &Path) -> Option<Signature> {
-    fs::metadata(path).ok().map(|meta| Signature::of(&meta))
 }
 
 /// Inodes and paths in a `/proc/PID/maps` (proc(5)). Files in memory (ours) are none.
