@@ -316,7 +316,7 @@ fn job(
 /// The key of a back end on this machine, with the cache or without.
 fn key(job: &BackEnd, clang: &Path) -> Result<Key, &'static str> {
     let environment = environment::digest(std::env::vars_os())?;
-    let compiler = identity::Installed::of(clang)?.digest();
+    let compiler = identity::installed(clang)?.digest();
     Keys::new(compiler, environment, files::Files::default()).of(&Action {
         options: &job.options,
         search_paths: &job.search_paths,

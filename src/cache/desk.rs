@@ -13,9 +13,9 @@ use std::sync::Arc;
 use super::digest::Digest;
 use super::files::{self, Files};
 use super::history::{Fate, History, Line};
-use super::identity::Installed;
 use super::key::{Action, Key, Keys};
 use super::settings::{Mode, Settings};
+use super::signature::Signed;
 use super::store::{Found, Store};
 use super::{bound, environment, identity};
 use crate::object::assembly::Opened;
@@ -82,7 +82,7 @@ pub struct Desk {
     output: PathBuf,
     work: PathBuf,
     private: bool,
-    compiler: Installed,
+    compiler: Signed,
     modules: Vec<OsString>,
     /// The link's jobs, by whose numbers they are asked for.
     pub jobs: Arc<[BackEnd]>,
@@ -123,7 +123,7 @@ impl Desk {
             })
             .map_err(|_| nothing("the cache directory cannot be used"))?;
         let environment = environment::digest(env::vars_os()).map_err(nothing)?;
-        let installed = Installed::of(&clang).map_err(nothing)?;
+        let installed = identity::installed(&clang).map_err(nothing)?;
         let (compiler, memo) = identity::of(&clang, &store.tools()).map_err(nothing)?;
         let files = Files::load(&files::output_file(store.root(), &output, "files"));
         let desk = Desk {

@@ -18,7 +18,7 @@ use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 use super::digest::{self, Digest, Parts};
-use super::signature::Signature;
+use super::signature::{Signature, Signed};
 use crate::invocation::response;
 
 const HEADER: &str = "thinshim tool 2";
@@ -126,51 +126,22 @@ fn with_loader(
 /// The program of a tool and LLVM's libraries beside it, by their signatures: enough to see that it
 /// was exchanged on this machine, and quick without a memo. Not for entries of the cache: another
 /// machine's files have other signatures.
-#[derive(Clone, Debug)]
-pub struct Installed(Vec<(PathBuf, Option<Signature>)>);
-
-impl Installed {
-    /// What is there now of the tool at `program`.
-    ///
-    /// # Errors
-    /// Why it cannot be told.
-    pub fn of(program: &Path) -> Result<Installed, Unknown> {
-        let program = fs::canonicalize(program).map_err(|_| "the compiler cannot be read")?;
-        let directory = program.parent().unwrap_or(Path::new("/"));
-        let is_llvm_s = |path: &PathBuf| {
-            let name = path.file_name().unwrap_or_default().as_bytes();
-            ["libLLVM", "libclang-cpp", "liblld"]
-                .iter()
-                .any(|stem| name.starts_with(stem.as_bytes()))
-        };
-        let entries = ["../lib", "../lib64"].map(|name| fs::read_dir(directory.join(name)));
-        let entries = entries.into_iter().flatten().flatten().filter_map(Result::ok);
-        let mut files: BTreeSet<PathBuf> =
-            entries.map(|entry| entry.path()).filter(is_llvm_s).collect();
-        files.insert(program);
-        let signed = |path: PathBuf| {
-            let signature = Signature::at(&path);
-            (path, signature)
-        };
-        Ok(Installed(files.into_iter().map(signed).collect()))
-    }
-
-    /// Whether one of the files is another by now.
-    pub fn has_changed(&self) -> bool {
-        self.0.iter().any(|(path, before)| Signature::at(path) != *before)
-    }
-
-    /// All of it in one digest.
-    pub fn digest(&self) -> Digest {
-        let mut parts = Parts::new();
-        for (path, signature) in &self.0 {
-            parts.add(path.as_os_str().as_bytes());
-            parts.add(
-                signature.map(|signature| signature.to_words()).unwrap_or_default().as_bytes(),
-            );
-        }
-        parts.digest()
-    }
+///
+/// # Errors
+/// Why it cannot be told.
+pub fn installed(program: &Path) -> Result<Signed, Unknown> {
+    let program = fs::canonicalize(program).map_err(|_| "the compiler cannot be read")?;
+    let directory = program.parent().unwrap_or(Path::new("/"));
+    let is_llvm_s = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().as_bytes();
+        ["libLLVM", "libclang-cpp", "liblld"].iter().any(|stem| name.starts_with(stem.as_bytes()))
+    };
+    let entries = ["../lib", "../lib64"].map(|name| fs::read_dir(directory.join(name)));
+    let entries = entries.into_iter().flatten().flatten().filter_map(Result::ok);
+    let mut files: BTreeSet<PathBuf> =
+        entries.map(|entry| entry.path()).filter(is_llvm_s).collect();
+    files.insert(program);
+    Ok(Signed::now(files))
 }
 
 /// Adds a path and its signature to the memo; says whether the signature can be relied on.

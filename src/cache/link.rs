@@ -11,12 +11,11 @@ use super::claim::Claim;
 use super::desk::Brought;
 use super::digest::Digest;
 use super::files::{self, Files};
-use super::identity::Installed;
 use super::key::Keys;
 use super::link_key::{self, Action, FIRST, PARTS, Reason};
 use super::link_record::{Fate, Record};
 use super::settings::{Mode, Settings};
-use super::signature::Signature;
+use super::signature::{Signature, Signed};
 use super::store::{Copied, Store};
 use super::{bound, environment, identity};
 use crate::object::assembly::{Name, Opened};
@@ -39,7 +38,7 @@ pub struct CachedLink {
     output: PathBuf,
     tools: Vec<PathBuf>,
     /// The tools as they were when the link began.
-    installed: Option<Vec<Installed>>,
+    installed: Option<Vec<Signed>>,
     keys: Keys,
     first: [Digest; FIRST],
     search_paths: Vec<std::ffi::OsString>,
@@ -127,7 +126,7 @@ impl CachedLink {
         }
         let said = self.find();
         if said.is_none() && self.store.is_writable() {
-            let tools = self.tools.iter().map(|tool| Installed::of(tool));
+            let tools = self.tools.iter().map(|tool| identity::installed(tool));
             self.installed = tools.collect::<Result<_, _>>().ok();
         }
         said
@@ -189,47 +188,51 @@ impl CachedLink {
         if self.keys.files.have_changed() {
             return Err(CHANGED);
         }
-        if self.installed.as_ref().is_none_or(|tools| tools.iter().any(Installed::has_changed)) {
+        if self.installed.as_ref().is_none_or(|tools| tools.iter().any(Signed::has_changed)) {
             return Err("a tool changed while it was linked");
         }
         let key = link_key::digest(&self.first, &files);
-        match self.write_entry(&key, opened, said) {
-            Ok(Ok(())) => {
-                self.remember(false, files, key);
-                Ok(())
-            }
-            Ok(Err(reason)) => Err(reason),
-            Err(error) => {
-                log::info!("cache: {}: {error}", self.output.display());
-                Err("the cache cannot be written to")
-            }
+        let (output, size) = self.written()?;
+        let bytes = size + said.len() as u64;
+        if bound::is_too_large(bytes, self.limit) {
+            return Err(bound::TOO_LARGE);
         }
+        self.write_entry(&key, opened, &output, bytes, said).map_err(|error| {
+            log::info!("cache: {}: {error}", self.output.display());
+            "the cache cannot be written to"
+        })?;
+        self.remember(false, files, key);
+        Ok(())
+    }
+
+    /// The output that this link wrote, and its size in bytes.
+    fn written(&self) -> Result<(File, u64), Reason> {
+        const UNREADABLE: Reason = "its output cannot be read";
+        if !fs::symlink_metadata(&self.output).map_err(|_| UNREADABLE)?.is_file() {
+            return Err("its output is no regular file");
+        }
+        let output = File::open(&self.output).map_err(|_| UNREADABLE)?;
+        let meta = output.metadata().map_err(|_| UNREADABLE)?;
+        if self.before == Some(Signature::of(&meta)) {
+            return Err("it wrote no output");
+        }
+        // What is open stays what it is: others put another file in its place.
+        if !self.claim.as_ref().is_some_and(Claim::is_undisputed) {
+            return Err("another link has the same output");
+        }
+        Ok((output, meta.len()))
     }
 
     fn write_entry(
         &self,
         key: &Digest,
         opened: &Opened,
+        output: &File,
+        bytes: u64,
         said: &[u8],
-    ) -> io::Result<Result<(), Reason>> {
-        if !fs::symlink_metadata(&self.output)?.is_file() {
-            return Ok(Err("its output is no regular file"));
-        }
-        let output = File::open(&self.output)?;
-        let meta = output.metadata()?;
-        if self.before == Some(Signature::of(&meta)) {
-            return Ok(Err("it wrote no output"));
-        }
-        // What is open stays what it is: others put another file in its place.
-        if !self.claim.as_ref().is_some_and(Claim::is_undisputed) {
-            return Ok(Err("another link has the same output"));
-        }
-        let bytes = meta.len() + said.len() as u64;
-        if bound::is_too_large(bytes, self.limit) {
-            return Ok(Err(bound::TOO_LARGE));
-        }
+    ) -> io::Result<()> {
         bound::count(&self.store, bytes, self.limit)?;
-        self.store.put_file(key, &output, said)?;
+        self.store.put_file(key, output, said)?;
         if self.opened.is_none() && !opened.names.is_empty() {
             let mut text = Vec::new();
             for Name { name, assembly } in &opened.names {
@@ -239,7 +242,7 @@ impl CachedLink {
             }
             self.store.write(&self.opens_file(), &[&text])?;
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// Where it stands what the modules open: known by their contents, so that a link that is kept

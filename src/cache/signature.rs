@@ -1,9 +1,12 @@
 //! What a file's metadata say of its contents: the same signature, the same bytes.
 
 use std::fs::{self, Metadata};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::digest::{Digest, Parts};
 
 /// A file that was written less long ago than this may be written again without another time
 /// stamp: kernels stamp files with the last tick of their clock, and some file systems keep whole
@@ -67,9 +70,67 @@ impl Signature {
     }
 }
 
+/// Files, and what the signature of each was.
+#[derive(Clone, Debug)]
+pub struct Signed(Vec<(PathBuf, Option<Signature>)>);
+
+impl Signed {
+    /// What is there now at `paths`.
+    pub fn now(paths: impl IntoIterator<Item = PathBuf>) -> Signed {
+        let sign = |path: PathBuf| {
+            let signature = Signature::at(&path);
+            (path, signature)
+        };
+        paths.into_iter().map(sign).collect()
+    }
+
+    /// Whether one of the files is another by now.
+    pub fn has_changed(&self) -> bool {
+        self.0.iter().any(|(path, before)| Signature::at(path) != *before)
+    }
+
+    /// All of it in one digest.
+    pub fn digest(&self) -> Digest {
+        let mut parts = Parts::new();
+        for (path, signature) in &self.0 {
+            parts.add(path.as_os_str().as_bytes());
+            let words = signature.map(|signature| signature.to_words());
+            parts.add(words.unwrap_or_default().as_bytes());
+        }
+        parts.digest()
+    }
+}
+
+impl FromIterator<(PathBuf, Option<Signature>)> for Signed {
+    fn from_iter<I: IntoIterator<Item = (PathBuf, Option<Signature>)>>(files: I) -> Signed {
+        Signed(files.into_iter().collect())
+    }
+}
+
+impl Extend<PathBuf> for Signed {
+    fn extend<I: IntoIterator<Item = PathBuf>>(&mut self, paths: I) {
+        self.0.extend(Signed::now(paths).0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_comes_or_goes_is_a_change() {
+        let space = tempfile::tempdir().expect("a directory");
+        let (there, not_yet) = (space.path().join("a"), space.path().join("b"));
+        fs::write(&there, "").expect("a file");
+        let signed = Signed::now([there.clone(), not_yet.clone()]);
+        assert!(!signed.has_changed());
+        fs::write(&not_yet, "").expect("a file");
+        assert!(signed.has_changed());
+        let again = Signed::now([there.clone(), not_yet.clone()]);
+        assert_ne!(signed.digest(), again.digest());
+        fs::remove_file(&there).expect("a file");
+        assert!(again.has_changed());
+    }
 
     #[test]
     fn a_file_just_written_is_not_settled() {

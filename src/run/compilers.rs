@@ -24,13 +24,14 @@ use nix::sys::socket::{
 use nix::unistd::{Pid, geteuid};
 
 use super::summary::FrontEnds;
+use crate::cache::signature::Signed;
 use crate::site::{Site, TOKEN, TOKEN_VARIABLE};
 use crate::sys::child::Process;
 use crate::sys::deadline::Deadline;
 use crate::sys::fd;
 use crate::sys::step::Beside;
 use crate::warm::ask::{self, Part, Request};
-use crate::warm::loaded::Loaded;
+use crate::warm::loaded;
 use crate::warm::wire::HELLO;
 use crate::warm::{Circumstances, Jobs, START_MAX, Server};
 
@@ -68,7 +69,7 @@ struct Compiler {
     /// By when it has to have loaded.
     deadline: Deadline,
     /// What it has loaded, once it has.
-    loaded: Option<Loaded>,
+    loaded: Option<Signed>,
     /// Jobs for when it has loaded.
     waiting: VecDeque<Asked>,
     /// Whoever waits for jobs whose numbers it has not told yet, in order.
@@ -174,7 +175,7 @@ impl Compilers {
         let at = match known {
             Some(at) => {
                 let compiler = &self.known[at];
-                if compiler.loaded.as_ref().is_some_and(|loaded| !loaded.is_current()) {
+                if compiler.loaded.as_ref().is_some_and(Signed::has_changed) {
                     log::debug!("{} has changed", compiler.program.display());
                     let another = Compiler::start(&asked.request.program, self.mask);
                     self.retired.push(std::mem::replace(&mut self.known[at], another));
@@ -311,7 +312,7 @@ impl Compiler {
     /// It has loaded: does what has waited for that.
     fn begin(&mut self) -> io::Result<()> {
         let Some(server) = &self.server else { return Ok(()) };
-        self.loaded = Some(Loaded::by(server.id())?);
+        self.loaded = Some(loaded::by(server.id())?);
         self.deadline = Deadline::of(None);
         while let Some(asked) = self.waiting.pop_front() {
             self.send(asked)?;

@@ -7,41 +7,31 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::cache::signature::Signature;
+use crate::cache::signature::{Signature, Signed};
 
 /// What the loader looks at to find libraries; a new one is another compiler, perhaps.
 const LOADER: [&str; 2] = ["/etc/ld.so.cache", "/etc/ld.so.preload"];
 
-/// Files and what they were.
-#[derive(Debug)]
-pub struct Loaded(Vec<(PathBuf, Option<Signature>)>);
-
-impl Loaded {
-    /// What the compiler `pid` has mapped by now.
-    ///
-    /// # Errors
-    /// The operating system's; or a file is another by now.
-    pub fn by(pid: u32) -> io::Result<Loaded> {
-        let maps = fs::read(format!("/proc/{pid}/maps"))?;
-        let mut files: Vec<(PathBuf, Option<Signature>)> = Vec::new();
-        for (inode, path) in mapped(&maps) {
-            if files.last().is_some_and(|(last, _)| last == path) {
-                continue;
-            }
-            let meta = fs::metadata(path)?;
-            if meta.ino() != inode {
-                return Err(io::Error::other(format!("{} has changed", path.display())));
-            }
-            files.push((path.to_owned(), Some(Signature::of(&meta))));
+/// What the compiler `pid` has mapped by now.
+///
+/// # Errors
+/// The operating system's; or a file is another by now.
+pub fn by(pid: u32) -> io::Result<Signed> {
+    let maps = fs::read(format!("/proc/{pid}/maps"))?;
+    let mut files: Vec<(PathBuf, Option<Signature>)> = Vec::new();
+    for (inode, path) in mapped(&maps) {
+        if files.last().is_some_and(|(last, _)| last == path) {
+            continue;
         }
-        files.extend(LOADER.map(|path| (PathBuf::from(path), Signature::at(Path::new(path)))));
-        Ok(Loaded(files))
+        let meta = fs::metadata(path)?;
+        if meta.ino() != inode {
+            return Err(io::Error::other(format!("{} has changed", path.display())));
+        }
+        files.push((path.to_owned(), Some(Signature::of(&meta))));
     }
-
-    /// Whether all of them are what they were.
-    pub fn is_current(&self) -> bool {
-        self.0.iter().all(|(path, before)| Signature::at(path) == *before)
-    }
+    let mut loaded: Signed = files.into_iter().collect();
+    loaded.extend(LOADER.map(PathBuf::from));
+    Ok(loaded)
 }
 
 /// Inodes and paths in a `/proc/PID/maps` (proc(5)). Files in memory (ours) are none.
@@ -70,7 +60,8 @@ mod tests {
 
     #[test]
     fn of_this_process() {
-        let loaded = Loaded::by(std::process::id()).expect("files");
-        assert!(loaded.0.len() > LOADER.len() && loaded.is_current());
+        let loaded = by(std::process::id()).expect("files");
+        assert!(!loaded.has_changed());
+        assert_ne!(loaded.digest(), Signed::now(LOADER.map(PathBuf::from)).digest());
     }
 }
