@@ -84,7 +84,7 @@ pub fn compile(
     };
     let output = job.output.clone();
     let since = Instant::now();
-    let mut report = Report { output: output.clone(), modules: 1, ..Report::default() };
+    let mut report = Report::of_back_end(output.clone());
     let mut desk = open(job, clang, settings, &mut report);
     let mut temporary = commit::Temporary::beside(&output);
     let hit = desk.as_mut().and_then(|desk| {
@@ -136,9 +136,7 @@ pub fn compile(
         }
         report.take(desk.outcome);
     }
-    report
-        .append()
-        .map_err(|error| fail(&format!("cannot write THINSHIM_REPORT's file: {error}")))?;
+    report.append().map_err(|error| fail(&error.to_string()))?;
     Ok(None)
 }
 

@@ -1,6 +1,7 @@
 //! The back ends of a link: run on the tokens that there are, looked at, told of.
 
 use std::fmt::Display;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Instant;
@@ -144,11 +145,20 @@ impl BackEnds<'_> {
     fn look_at(&self, ended: &schedule::Ended, room: &mut Vec<u8>) -> Result<elf::Native, Trouble> {
         let trouble = |what, status| Trouble { job: ended.job, what, status };
         if ended.status.success() {
-            back_end::verify_in(room, &self.jobs[ended.job]).map_err(|what| trouble(what, None))
+            back_end::verify_in(room, &self.jobs[ended.job]).map_err(|what| {
+                trouble(format!("{what}; THINSHIM_KEEP=DIR keeps what there is"), None)
+            })
         } else if ended.late {
             Err(trouble(self.settings.too_late(), None))
         } else {
-            let what = format!("clang ended with {}", ended.status);
+            // Where memory is out, Linux kills a process like this.
+            let killed = ended.status.signal() == Some(libc::SIGKILL);
+            let advice = if killed {
+                "; if memory is out: fewer jobs, or a higher THINSHIM_MEM_FLOOR"
+            } else {
+                ""
+            };
+            let what = format!("clang ended with {}{advice}", ended.status);
             Err(trouble(what, Some(ended.status)))
         }
     }

@@ -33,7 +33,8 @@ Everything else goes to the real tool untouched.
 
 Environment:
   THINSHIM_LOG=debug      tell what is done, and why (env_logger's syntax)
-  THINSHIM_REPORT=FILE    append one JSON line for each ThinLTO link
+  THINSHIM_REPORT=FILE    append one JSON line for each ThinLTO link, and each back end
+                          that a build system calls by itself
   THINSHIM_STRICT=1       an error where a link would be left to in-process ThinLTO
   THINSHIM_JOBS=N         back ends at once where there is no jobserver
   THINSHIM_SMALL=BYTES    links with no more bitcode are left to lld (0: none; default 16K)
@@ -53,7 +54,8 @@ Environment:
   THINSHIM_CACHE_DIR=DIR  where it is (default: thinshim in $XDG_CACHE_HOME or ~/.cache)
   THINSHIM_CACHE_SIZE=BYTES
                           its size, at most (default 10G)
-  THINSHIM_KEEP=DIR       keep indexes and native objects of a link in DIR
+  THINSHIM_KEEP=DIR       keep indexes and native objects of a link in DIR (of others at
+                          the same time in DIR.1, …)
 
 Exit status: that of the tool; 120 for failures of thinshim's own.";
 
@@ -306,20 +308,16 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode, Failure> {
         Command::NativeLink { list, tag, link } => {
             steps::native_link(&Files { list: &list, tag: tag.as_deref() }, link)
         }
-        Command::Explain { command } => {
-            let mut words = command.into_iter();
-            let name: Vec<OsString> = words.by_ref().take(1).collect();
-            match dispatch::of_tool(name, words.collect()) {
-                Call::Lld(tool) => {
-                    let plan = driver::explain(&tool)?;
-                    show(&format!("{plan:#}\n"))?;
-                    Ok(ExitCode::SUCCESS)
-                }
-                _ => Err(Failure::new(
-                    "explain: give it a linker's command line: \
-                     thinshim explain -- ld.lld -r a.o b.o -o c.o",
-                )),
+        Command::Explain { command } => match dispatch::of_link(command) {
+            Call::Lld(tool) => {
+                let plan = driver::explain(&tool)?;
+                show(&format!("{plan:#}\n"))?;
+                Ok(ExitCode::SUCCESS)
             }
-        }
+            _ => Err(Failure::new(
+                "explain: give it a linker's command line: \
+                     thinshim explain -- ld.lld -r a.o b.o -o c.o",
+            )),
+        },
     }
 }

@@ -19,11 +19,14 @@ use crate::thinlto::names;
 use crate::tool;
 use crate::workdir::WorkDir;
 
+/// Why most links are passed through.
+const NO_THIN: &str = "no ThinLTO bitcode is linked";
+
 /// What becomes of a link.
 #[derive(Debug)]
 pub enum Decision<'a> {
-    /// There is no ThinLTO in it.
-    PassThrough,
+    /// There is no ThinLTO in it, or it is none of thinshim's business: the reason.
+    PassThrough(String),
     /// lld alone costs less.
     Small(&'a Link, Inputs<'a>),
     /// In-process ThinLTO does it: output and reason.
@@ -107,10 +110,12 @@ pub fn decide<'a>(
             return Ok(if any_thin(&link) {
                 Decision::Fallback(link.output, reason.clone())
             } else {
-                Decision::PassThrough
+                Decision::PassThrough(NO_THIN.to_owned())
             });
         }
-        Err(_) => return Ok(Decision::PassThrough),
+        Err((Refusal::PassThrough(reason) | Refusal::Bad(reason), _)) => {
+            return Ok(Decision::PassThrough(reason.clone()));
+        }
     };
     let fallback = |reason: String| Ok(Decision::Fallback(link.output.clone(), reason));
     let inputs = match inputs::look(link, &WorkDir::members_of(&link.output)) {
@@ -121,7 +126,7 @@ pub fn decide<'a>(
         }
     };
     if !inputs.modules.iter().any(|module| module.thin) {
-        return Ok(Decision::PassThrough);
+        return Ok(Decision::PassThrough(NO_THIN.to_owned()));
     }
     if settings.reproduce {
         return fallback("LLD_REPRODUCE: its tar file is to hold this very link".to_owned());
@@ -135,7 +140,10 @@ pub fn decide<'a>(
         return Ok(Decision::Small(link, inputs));
     }
     let Some(clang) = clang_of(linker, settings) else {
-        return fallback(format!("there is no clang beside {}", linker.display()));
+        return fallback(format!(
+            "there is no clang beside {}, and THINSHIM_CLANG names none",
+            linker.display()
+        ));
     };
     match options(link, &inputs.modules, settings, &clang) {
         Ok(options) => {
@@ -150,10 +158,7 @@ pub fn decide<'a>(
 
 /// The clang of the linker's LLVM, or the one that the user named.
 pub fn clang_of(linker: &Path, settings: &Settings) -> Option<PathBuf> {
-    match &settings.clang {
-        Some(clang) => tool::find(clang),
-        None => tool::beside(linker, "clang"),
-    }
+    settings.clang.clone().or_else(|| tool::beside(linker, "clang"))
 }
 
 /// The options of every module; modules of one kind share theirs.

@@ -97,6 +97,14 @@ pub fn of_tool(mut command: Vec<OsString>, args: Vec<OsString>) -> Call {
     }
 }
 
+/// Sorts a linker's call as a makefile spells it, be it `thinshim ld.lld`.
+pub fn of_link(words: Vec<OsString>) -> Call {
+    let own = words.first().is_some_and(|word| tool::base_name(word) == "thinshim");
+    let mut words = words.into_iter().skip(usize::from(own));
+    let command: Vec<OsString> = words.by_ref().take(1).collect();
+    of_tool(command, words.collect())
+}
+
 /// Finds the program to execute for a call.
 ///
 /// # Errors

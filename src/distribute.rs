@@ -19,6 +19,7 @@ use crate::back_ends::{BackEnds, Means};
 use crate::cache::settings::Mode;
 use crate::cache::{Cache, Start};
 use crate::decision;
+use crate::failure;
 use crate::invocation::clang;
 use crate::jobserver::Pool;
 use crate::report::Report;
@@ -76,7 +77,7 @@ fn distribute(request: &Request, settings: &Settings, signals: &Signals) -> Resu
         .map_err(|what| Failure::new(format!("link of {}: {what}", output.display())))?;
     let mut pool = Pool::join();
     if let Some(warning) = pool.warning() {
-        log::warn!("{warning}");
+        failure::warn(warning);
     }
     let cache = cache(request, settings, &clang);
     let warm = Warm::of(settings.warm, cache.is_some());
@@ -109,9 +110,8 @@ fn distribute(request: &Request, settings: &Settings, signals: &Signals) -> Resu
             }
             report.take(outcome);
         }
-        report.append().map_err(|error| {
-            Failure::new(format!("cannot write to THINSHIM_REPORT's file: {error}"))
-        })?;
+        let failed = |error| Failure::new(format!("link of {}: {error}", output.display()));
+        report.append().map_err(failed)?;
     }
     Ok(step)
 }
@@ -119,7 +119,7 @@ fn distribute(request: &Request, settings: &Settings, signals: &Signals) -> Resu
 /// The clang that the link names, or the user; else the one beside the lld that waits.
 fn compiler(request: &Request, settings: &Settings) -> Option<PathBuf> {
     if let Some(clang) = &settings.clang {
-        return tool::find(clang);
+        return Some(clang.clone());
     }
     if !request.compiler.is_empty() {
         return tool::find(&request.compiler);

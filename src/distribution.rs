@@ -5,6 +5,7 @@ use crate::back_ends::{BackEnds, Means};
 use crate::cache::settings::Mode;
 use crate::cache::{Cache, CachedLink, Outcome, Start, link};
 use crate::decision::Prepared;
+use crate::failure;
 use crate::invocation::lld::Side;
 use crate::invocation::response;
 use crate::jobserver::Pool;
@@ -91,7 +92,8 @@ impl<'a> Distribution<'a> {
         }
         .map_err(|error| {
             let output = output.display();
-            Failure::new(format!("link of {output}: cannot make a work directory: {error}"))
+            let kept = if settings.keep.is_some() { ", THINSHIM_KEEP's" } else { "" };
+            Failure::new(format!("link of {output}: cannot make a work directory{kept}: {error}"))
         })?;
         prepared.inputs.move_members(&WorkDir::members_of(output), &work.members());
         copy_members(&prepared.inputs.extracts)?;
@@ -101,7 +103,7 @@ impl<'a> Distribution<'a> {
         let paths = Paths::new(&work, &prepared.inputs);
         let pool = Pool::join();
         if let Some(warning) = pool.warning() {
-            log::warn!("{warning}");
+            failure::warn(warning);
         }
         let modules = prepared.inputs.modules.len();
         let cached = settings.cache.as_ref().is_some_and(|cache| cache.mode != Mode::Off);
@@ -182,9 +184,7 @@ impl<'a> Distribution<'a> {
             && status.success()
         {
             self.finish_cache();
-            self.report
-                .append()
-                .map_err(|error| self.fail("cannot write to THINSHIM_REPORT's file", &error))?;
+            self.report.append().map_err(|error| self.fail("its report", &error))?;
             self.progress.finish(&self.report);
         }
         Ok(Ok(stop))
@@ -415,9 +415,7 @@ impl<'a> Distribution<'a> {
         }
         let stop = self.native_link()?;
         if matches!(&stop, Stop::Status(status) if status.success()) {
-            self.report
-                .append()
-                .map_err(|error| self.fail("cannot write to THINSHIM_REPORT's file", &error))?;
+            self.report.append().map_err(|error| self.fail("its report", &error))?;
         }
         Ok(stop)
     }

@@ -35,7 +35,7 @@ pub fn run(call: &Tool) -> Result<ExitCode, Failure> {
     let words = decision::expand(&call.args)?;
     let parsed = decision::parse(words);
     match decision::decide(&linker, parsed.as_ref(), &settings)? {
-        Decision::PassThrough => linker::become_it(call, &linker),
+        Decision::PassThrough(_) => linker::become_it(call, &linker),
         Decision::Small(link, inputs) => small(call, &linker, link, &inputs, &settings),
         Decision::Fallback(output, reason) => {
             leave_in_process(call, &linker, output, reason, &settings)
@@ -126,7 +126,7 @@ pub fn leave_in_process(
     allow_in_process(&output, &reason, settings)?;
     let pool = Pool::join();
     if let Some(warning) = pool.warning() {
-        log::warn!("{warning}");
+        failure::warn(warning);
     }
     let fallback = Some(reason);
     let jobserver = pool.identity();
@@ -162,7 +162,7 @@ pub fn explain(call: &Tool) -> Result<serde_json::Value, Failure> {
         Ok(serde_json::json!({ "decision": decision, "reason": reason }))
     };
     match decision::decide(&linker, parsed.as_ref(), &settings)? {
-        Decision::PassThrough => plain("pass-through", "no ThinLTO bitcode is linked"),
+        Decision::PassThrough(reason) => plain("pass-through", &reason),
         Decision::Small(..) => plain("small", "lld alone costs less"),
         Decision::Fallback(_, reason) => plain("fallback", &reason),
         Decision::Distribute(prepared) => {
@@ -178,9 +178,8 @@ pub fn explain(call: &Tool) -> Result<serde_json::Value, Failure> {
 }
 
 fn report(report: &Report) -> Result<(), Failure> {
-    report
-        .append()
-        .map_err(|error| Failure::new(format!("cannot write to THINSHIM_REPORT's file: {error}")))
+    let failed = |error| own(&format!("link of {}", report.output.display()), &error);
+    report.append().map_err(failed)
 }
 
 fn own(step: &str, error: &dyn std::fmt::Display) -> Failure {

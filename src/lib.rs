@@ -111,7 +111,16 @@ fn run_tool(call: Call) -> Result<ExitCode, Failure> {
             clang::Invocation::PassThrough(_) => front_end(&tool),
         },
         Call::Lld(tool) => driver::run(&tool),
-        Call::Other(tool) => Err(pass_through(&tool)),
+        Call::Other(tool) => {
+            if tool::builder(tool.name()).is_some() {
+                failure::warn(format_args!(
+                    "`thinshim {0}` is {0} alone: for a build through thinshim, \
+                     `thinshim run -- {0} …`",
+                    tool.name().display()
+                ));
+            }
+            Err(pass_through(&tool))
+        }
         Call::Builder(builder, tool) => Err(run::builder::become_it(builder, &tool)),
         Call::Own(args) => cli::run(args),
     }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use crate::Failure;
 use crate::cache::settings::{self as cache, Mode};
+use crate::jobserver;
 use crate::thinlto::back_end::OptionsFrom;
+use crate::tool;
 
 /// Bitcode up to this size is cheaper for lld alone: a distributed link starts at least three
 /// processes where lld starts none.
@@ -40,7 +42,7 @@ pub struct Settings {
     /// `THINSHIM_WARM`: back ends run in a compiler that is loaded once.
     pub warm: bool,
     /// `THINSHIM_CLANG`: the back ends' clang.
-    pub clang: Option<OsString>,
+    pub clang: Option<PathBuf>,
     /// `LLD_REPRODUCE`, lld's own: it writes a tar file of the link, as `--reproduce` does.
     pub reproduce: bool,
     /// `THINSHIM_CACHE`, `THINSHIM_CACHE_DIR`, `THINSHIM_CACHE_SIZE`; `None`: there is no place
@@ -59,11 +61,19 @@ impl Settings {
         )
     }
 
-    /// Reads the environment.
+    /// Reads the environment. `THINSHIM_JOBS`, which the jobserver reads, is looked at, too.
     ///
     /// # Errors
     /// A sentence that names the variable whose value is none of its own.
     pub fn read() -> Result<Settings, Failure> {
+        if let Some(jobs) = variable("THINSHIM_JOBS")
+            && jobserver::asked(&jobs).is_none()
+        {
+            return Err(Failure::new(format!(
+                "THINSHIM_JOBS={}: not a number above 0",
+                jobs.display()
+            )));
+        }
         let bytes = |name: &str, default: u64| match variable(name) {
             None => Ok(default),
             Some(value) => size(&value).ok_or_else(|| {
@@ -85,7 +95,7 @@ impl Settings {
             limit,
         });
         Ok(Settings {
-            strict: variable("THINSHIM_STRICT").is_some_and(|value| value != "0"),
+            strict: switch("THINSHIM_STRICT", false)?,
             small: bytes("THINSHIM_SMALL", SMALL_BYTES)?,
             options: OptionsFrom::from_variable(options.as_deref()).map_err(|value| {
                 Failure::new(format!(
@@ -107,7 +117,17 @@ impl Settings {
                 .transpose()?
                 .filter(|limit| !limit.is_zero()),
             warm: warm()?,
-            clang: variable("THINSHIM_CLANG"),
+            clang: variable("THINSHIM_CLANG")
+                .map(|name| {
+                    tool::find(&name).ok_or_else(|| {
+                        Failure::new(format!(
+                            "THINSHIM_CLANG={}: no such program (the path of a clang, or its name \
+                             on PATH)",
+                            name.display()
+                        ))
+                    })
+                })
+                .transpose()?,
             // For lld an empty one counts, too.
             reproduce: env::var_os("LLD_REPRODUCE").is_some(),
             cache,
@@ -125,12 +145,18 @@ fn variable(name: &str) -> Option<OsString> {
 /// # Errors
 /// It is neither on nor off.
 pub fn warm() -> Result<bool, Failure> {
-    match variable("THINSHIM_WARM").as_deref().map(OsStr::as_encoded_bytes) {
-        None | Some(b"on" | b"1") => Ok(true),
+    switch("THINSHIM_WARM", true)
+}
+
+/// A variable that is on or off.
+fn switch(name: &str, default: bool) -> Result<bool, Failure> {
+    match variable(name).as_deref().map(OsStr::as_encoded_bytes) {
+        None => Ok(default),
+        Some(b"on" | b"1") => Ok(true),
         Some(b"off" | b"0") => Ok(false),
         Some(value) => {
             let value = String::from_utf8_lossy(value);
-            Err(Failure::new(format!("THINSHIM_WARM={value}: not on or off")))
+            Err(Failure::new(format!("{name}={value}: not on or off")))
         }
     }
 }

@@ -36,7 +36,6 @@ use crate::sys::signals::Signals;
 use crate::thinlto::back_end::{self, BackEnd};
 use crate::thinlto::inputs::Piece;
 use crate::thinlto::module::{self, Module, Sort};
-use crate::tool;
 
 /// In the place of a list: in-process ThinLTO has to do the link.
 const IN_PROCESS: &[u8] = b"#in-process\n";
@@ -100,7 +99,7 @@ pub fn thin_link(to: &Files<'_>, link: Vec<OsString>) -> Result<ExitCode, Failur
         without_back_ends(IN_PROCESS)
     };
     match decision::decide(&linker, parsed.as_ref(), &settings)? {
-        Decision::PassThrough => without_back_ends(b""),
+        Decision::PassThrough(_) => without_back_ends(b""),
         Decision::Small(link, _) => Err(no_small(&link.output)),
         Decision::Fallback(output, reason) => in_process(&output, &reason),
         Decision::Distribute(prepared) if !prepared.inputs.namesakes.is_empty() => {
@@ -219,8 +218,10 @@ pub fn back_end(
             _,
         ) => return Err(fail(&format!("its link cannot be distributed: {reason}"))),
     };
-    let clang = decision::clang_of(&linker, &settings)
-        .ok_or_else(|| fail(&format!("there is no clang beside {}", linker.display())))?;
+    let clang = decision::clang_of(&linker, &settings).ok_or_else(|| {
+        let linker = linker.display();
+        fail(&format!("there is no clang beside {linker}, and THINSHIM_CLANG names none"))
+    })?;
     let imported = modules_of_index(&shard)
         .map_err(|_| fail(&format!("its index {} is not understood", index.display())))?;
     let named = named_in_index(module, &imported).ok_or_else(|| {
@@ -239,11 +240,8 @@ pub fn back_end(
         && back_end::verify(&job).is_ok()
     {
         renew(&job.output).map_err(|error| failure(&job.output, &error))?;
-        let report = Report { output: job.output, modules: 1, ..Report::default() };
-        return report
-            .append()
-            .map(|()| ExitCode::SUCCESS)
-            .map_err(|error| fail(&format!("cannot write THINSHIM_REPORT's file: {error}")));
+        let report = Report::of_back_end(job.output);
+        return report.append().map(|()| ExitCode::SUCCESS).map_err(|error| fail(&error));
     }
     // What it says of an object does not hold while another is written.
     if !commit::is_special(file) {
@@ -331,12 +329,17 @@ fn key(job: &BackEnd, clang: &Path) -> Result<Key, &'static str> {
 /// thinshim's own failures; those of the linker are its exit status.
 pub fn native_link(from: &Files<'_>, link: Vec<OsString>) -> Result<ExitCode, Failure> {
     let Called { call, linker, settings } = Called::read(link)?;
-    let list = fs::read(from.list).map_err(|error| failure(from.list, &error))?;
+    let list = fs::read(from.list).map_err(|error| {
+        let list = from.list.display();
+        Failure::new(format!(
+            "native link: its list {list}: {error} (`thinshim thin-link` writes it)"
+        ))
+    })?;
     let parsed = decision::parse(decision::expand(&call.args)?);
     let in_process =
         |output, reason| driver::leave_in_process(&call, &linker, output, reason, &settings);
     match decision::decide(&linker, parsed.as_ref(), &settings)? {
-        Decision::PassThrough => linker::become_it(&call, &linker),
+        Decision::PassThrough(_) => linker::become_it(&call, &linker),
         Decision::Small(link, _) => Err(no_small(&link.output)),
         Decision::Fallback(output, reason) => in_process(output, reason),
         Decision::Distribute(prepared) if list == IN_PROCESS => {
@@ -391,7 +394,8 @@ fn natives(
         }
         let path = from.native(&module.path);
         let name = path.display();
-        let object = fs::read(&path).map_err(|error| fail(format!("{name}: {error}")))?;
+        let object = fs::read(&path)
+            .map_err(|error| fail(format!("{name}: {error} (`thinshim back-end` writes it)")))?;
         let native = elf::read(&object).map_err(|what| fail(format!("{name}: {what}")))?;
         if back_end::machine(module).is_some_and(|machine| machine != native.machine) {
             return Err(fail(format!("{name} is for ELF machine {}", native.machine)));
@@ -416,13 +420,8 @@ struct Called {
 }
 
 impl Called {
-    fn read(mut link: Vec<OsString>) -> Result<Called, Failure> {
-        if link.first().is_some_and(|word| tool::base_name(word) == "thinshim") {
-            link.remove(0);
-        }
-        let mut words = link.into_iter();
-        let name: Vec<OsString> = words.by_ref().take(1).collect();
-        let Call::Lld(call) = dispatch::of_tool(name, words.collect()) else {
+    fn read(link: Vec<OsString>) -> Result<Called, Failure> {
+        let Call::Lld(call) = dispatch::of_link(link) else {
             return Err(Failure::new(
                 "after -- a step wants the linker's command line: … -- ld.lld -r a.o b.o -o c.o",
             ));

@@ -47,6 +47,10 @@ fn numbered(name: &OsStr, rival: usize) -> PathBuf {
     name.into()
 }
 
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
 impl WorkDir {
     /// Makes the directory for a link to `output`. Its name is always the same, so that what a
     /// killed link left is used again, and the names of modules copied out of archives too.
@@ -67,7 +71,7 @@ impl WorkDir {
                 Ok(None) => {}
                 // The output may be in a directory that is not ours.
                 Err(_) if rival == 0 => return WorkDir::elsewhere(),
-                Err(error) => return Err(error),
+                Err(error) => return Err(named(&path, &error)),
             }
         }
         Err(io::Error::other(format!("{} is in use", parent.join(&base).display())))
@@ -76,12 +80,13 @@ impl WorkDir {
     /// A directory that stays, at `path`; or beside it, while another link has that.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The operating system's, with the directory's name.
     pub fn kept(path: &Path) -> io::Result<WorkDir> {
         for rival in 0..KEPT_MAX {
             let path = numbered(path.as_os_str(), rival);
-            fs::create_dir_all(&path)?;
-            let lock = File::open(&path)?;
+            let lock = fs::create_dir_all(&path)
+                .and_then(|()| File::open(&path))
+                .map_err(|error| named(&path, &error))?;
             // Some network file systems have no locks.
             if let Err(TryLockError::WouldBlock) = lock.try_lock() {
                 continue;

@@ -1,7 +1,7 @@
 //! Which jobserver this process may take part in, and its open ends.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -243,19 +243,20 @@ fn same_file(one: impl std::os::fd::AsFd, other: impl std::os::fd::AsFd) -> bool
     one.is_some() && one == Identity::of(other)
 }
 
+/// The number of jobs that a `THINSHIM_JOBS` asks for, which is above 0.
+pub fn asked(jobs: &OsStr) -> Option<NonZeroUsize> {
+    jobs.to_str()?.trim().parse().ok()
+}
+
 /// How many jobs to run where there is no jobserver: `THINSHIM_JOBS`, or the CPUs that affinity
 /// and cgroup quota leave us (the standard library knows both of them, in v1 and v2), and no
 /// more than a `-jN` in `MAKEFLAGS` asks for.
 pub(super) fn local_limit(environment: &Environment, flags: &JobFlags) -> usize {
-    let asked = environment.jobs.as_deref().and_then(|jobs| {
-        let number = jobs.to_str().and_then(|jobs| jobs.trim().parse::<NonZeroUsize>().ok());
-        if number.is_none() {
-            log::warn!("THINSHIM_JOBS={}: not a number above 0, ignored", jobs.display());
-        }
-        number.map(NonZeroUsize::get)
-    });
-    asked.unwrap_or_else(|| {
-        let cpus = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        flags.jobs.filter(|&jobs| jobs > 0).map_or(cpus, |jobs| jobs.min(cpus))
-    })
+    environment.jobs.as_deref().and_then(asked).map_or_else(
+        || {
+            let cpus = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+            flags.jobs.filter(|&jobs| jobs > 0).map_or(cpus, |jobs| jobs.min(cpus))
+        },
+        NonZeroUsize::get,
+    )
 }

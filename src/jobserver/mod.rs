@@ -14,7 +14,7 @@ mod pool;
 mod scrub;
 
 pub use descriptors::Descriptors;
-pub use discovery::{Environment, Identity, Source};
+pub use discovery::{Environment, Identity, Source, asked};
 pub use host::Host;
 pub use makeflags::{jobs, variables, with_auth};
 pub use pool::Pool;

@@ -3,4 +3,4 @@
 pub mod progress;
 pub mod record;
 
-pub use record::Report;
+pub use record::{BACK_END, Report};

@@ -1,4 +1,5 @@
-//! `THINSHIM_REPORT`: one JSON line for each link, written in one piece.
+//! `THINSHIM_REPORT`: one JSON line for each link, and for each back end that a build system calls
+//! by itself, written in one piece.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -17,6 +18,8 @@ use crate::site::Site;
 pub struct Report {
     /// The link's output.
     pub output: PathBuf,
+    /// This is no link, but one of the steps of one that the build system does.
+    pub step: Option<&'static str>,
     /// Modules that the thin link took.
     pub modules: usize,
     /// Back ends that ran.
@@ -56,7 +59,15 @@ pub struct Report {
     pub fallback: Option<String>,
 }
 
+/// The [`Report::step`] of a back end.
+pub const BACK_END: &str = "back-end";
+
 impl Report {
+    /// Of a back end that the build system calls by itself; `output` is its object.
+    pub fn of_back_end(output: PathBuf) -> Report {
+        Report { output, step: Some(BACK_END), modules: 1, ..Report::default() }
+    }
+
     /// Takes over what the cache did.
     pub fn take(&mut self, outcome: cache::Outcome) {
         self.cache_damaged += outcome.damaged;
@@ -68,7 +79,7 @@ impl Report {
     /// of the `thinshim run` above.
     ///
     /// # Errors
-    /// The operating system's, for the file that the user has named.
+    /// The operating system's with the file's name, where the user has named it.
     pub fn append(&self) -> io::Result<()> {
         let named = env::var_os("THINSHIM_REPORT").filter(|path| !path.is_empty());
         let site = Site::current();
@@ -88,12 +99,16 @@ impl Report {
             // The run was killed, or this link outlives it.
             log::info!("nobody to report to: {error}");
         }
-        named.map_or(Ok(()), |path| append(Path::new(&path)))
+        let Some(path) = named else { return Ok(()) };
+        append(Path::new(&path)).map_err(|error| {
+            io::Error::new(error.kind(), format!("THINSHIM_REPORT={}: {error}", path.display()))
+        })
     }
 
     fn to_line(&self) -> String {
         json!({
             "output": self.output.to_string_lossy(),
+            "step": self.step,
             "modules": self.modules,
             "backends_run": self.backends_run,
             "backends_warm": self.backends_warm,

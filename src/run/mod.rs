@@ -20,7 +20,7 @@ use std::process::{Command, ExitCode};
 use std::{env, fs};
 
 use crate::Failure;
-use crate::settings;
+use crate::settings::Settings;
 use crate::site::{self, Event, Site};
 use crate::sys::signals::{self, Signals};
 use crate::sys::{child, step};
@@ -49,6 +49,8 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
     let fail = |what: &str, error: &dyn std::fmt::Display| {
         Failure::new(format!("run: cannot {what}: {error}"))
     };
+    // Better now than in the first link, after many compiles.
+    let settings = Settings::read()?;
     // Held from before there is anything to leave behind.
     let signals =
         Signals::hold_these(&signals::BUILD).map_err(|error| fail("hold signals", &error))?;
@@ -62,7 +64,7 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
     let jobs = Jobs::new(options.jobs, &site.jobserver())?;
     let mut command = command(options, site, &path)?;
     jobs.configure(&mut command);
-    let mut compilers = if settings::warm()? { compilers(site, &signals) } else { None };
+    let mut compilers = if settings.warm { compilers(site, &signals) } else { None };
     if let Some(compilers) = &compilers {
         compilers.configure(&mut command);
     } else {

@@ -7,6 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use serde_json::Value;
 
+use crate::report::BACK_END;
+
 /// What a run knows besides the reports.
 #[derive(Debug, Default)]
 pub(super) struct Circumstances<'a> {
@@ -80,6 +82,16 @@ struct Sums {
     elsewhere: usize,
     /// Links that took part in none.
     nowhere: usize,
+    /// Back ends that the build called by itself.
+    called: CalledBackEnds,
+}
+
+/// Back ends that a build system called by itself, in links that are its own.
+#[derive(Debug, Default)]
+struct CalledBackEnds {
+    all: usize,
+    run: u64,
+    from_cache: u64,
 }
 
 impl Sums {
@@ -103,6 +115,12 @@ impl Sums {
         }
         let count = |name: &str| report[name].as_u64().unwrap_or(0);
         let seconds = |name: &str| report[name].as_f64().unwrap_or(0.0);
+        if report["step"] == BACK_END {
+            self.called.all += 1;
+            self.called.run += count("backends_run");
+            self.called.from_cache += count("cache_hits");
+            return;
+        }
         if report["link_hit"] == true {
             self.link_hits += 1;
             return;
@@ -142,9 +160,9 @@ pub(super) fn tell(reports: &[u8], circumstances: &Circumstances<'_>) -> String 
     let mut lines = Vec::new();
     let fallen = sums.fallen();
     let links = sums.distributed + sums.small + fallen + sums.link_hits;
-    if links == 0 {
+    if links == 0 && sums.called.all == 0 {
         lines.push(format!("no ThinLTO link was seen: {}", why_nothing(circumstances)));
-    } else {
+    } else if links > 0 {
         let mut line = format!(
             "{}: {} distributed, {} small (left to lld), {}",
             counted(links, "ThinLTO link"),
@@ -180,6 +198,11 @@ pub(super) fn tell(reports: &[u8], circumstances: &Circumstances<'_>) -> String 
             let _ = write!(line, ", tokens in hand busy {share:.0} % of the time");
         }
         lines.push(line);
+    }
+    if sums.called.all > 0 {
+        let CalledBackEnds { all, run, from_cache } = sums.called;
+        let all = counted(all, "back end");
+        lines.push(format!("{all} called by the build: {run} run, {from_cache} from the cache"));
     }
     let FrontEnds { warm, plain } = circumstances.front_ends.and(sums.front_ends);
     if warm + plain > 0 {
@@ -312,6 +335,20 @@ mod tests {
             "thinshim: 2 ThinLTO links: 0 distributed, 1 small (left to lld), 0 fallbacks, 1 from \
              the cache\n"
         );
+    }
+
+    #[test]
+    fn back_ends_of_the_build_are_no_links() {
+        let back_end = r#"{"step":"back-end","modules":1,"backends_run":1,"jobserver":null}"#;
+        let unchanged = back_end.replace("_run\":1", "_run\":0");
+        let text = tell([back_end, &unchanged].join("\n").as_bytes(), &ours());
+        assert_eq!(text, "thinshim: 2 back ends called by the build: 1 run, 0 from the cache\n");
+        let text = tell([DISTRIBUTED, back_end].join("\n").as_bytes(), &ours());
+        assert!(text.starts_with("thinshim: 1 ThinLTO link: 1 distributed, "), "{text}");
+        assert!(
+            text.ends_with("thinshim: 1 back end called by the build: 1 run, 0 from the cache\n")
+        );
+        assert!(!text.contains("no jobserver"), "{text}");
     }
 
     #[test]

@@ -165,7 +165,15 @@ fn explain_runs_nothing_but_the_thin_link() {
     space.is_clean();
     assert_eq!(explain("-r main.o --save-temps")["decision"], "fallback");
     space.real("clang -c next.c").ok();
-    assert_eq!(explain("-r next.o")["decision"], "pass-through");
+    let reason = |args: &str| {
+        let told = explain(args);
+        assert_eq!(told["decision"], "pass-through", "{told}");
+        told["reason"].as_str().expect("a reason").to_owned()
+    };
+    assert_eq!(reason("-r next.o"), "no ThinLTO bitcode is linked");
+    assert!(reason("-r main.o --thinlto-index-only").contains("--thinlto-index-only"));
+    let spelt_as_in_make = space.shim("explain -- thinshim ld.lld -r next.o -o out").ok();
+    assert!(spelt_as_in_make.stdout.contains("pass-through"), "{spelt_as_in_make}");
     let small = space.shim("explain -- ld.lld -r main.o -o out").ok();
     assert!(small.stdout.contains("\"small\""), "{small}");
     space.shim("explain -- gcc x.c").fails(120, &["explain"]);
@@ -188,11 +196,56 @@ fn help_and_bad_settings() {
         ("THINSHIM_OPTIONS", "odd"),
         ("THINSHIM_MEM_FLOOR", "-1"),
         ("THINSHIM_BACKEND_TIMEOUT", "soon"),
+        ("THINSHIM_STRICT", "maybe"),
+        ("THINSHIM_WARM", "hot"),
+        ("THINSHIM_JOBS", "0"),
+        ("THINSHIM_CACHE", "off!"),
+        ("THINSHIM_CLANG", "/no/such/clang"),
     ] {
         let run = space.shim("ld.lld -r main.o twice.o -o out").env(name, value);
         run.fails(120, &[name, value]);
         assert!(!space.exists("out"));
+        // Not after hours of compiling.
+        let run = space.shim("run -- touch begun").env(name, value);
+        run.fails(120, &[name, value]);
+        assert!(!space.exists("begun"));
     }
+    for value in ["off", "0", ""] {
+        let fallback = space.shim("ld.lld -r main.o twice.o --save-temps -o out");
+        fallback.env("THINSHIM_STRICT", value).ok();
+    }
+}
+
+#[test]
+fn a_forgotten_run_is_told_of() {
+    let space = TestSpace::new();
+    let outcome = space.shim("make --version").ok();
+    assert!(outcome.stdout.contains("GNU Make"), "{outcome}");
+    assert!(outcome.stderr.contains("`thinshim run -- make …`"), "{outcome}");
+}
+
+#[test]
+fn what_cannot_be_written_is_named() {
+    let space = TestSpace::new();
+    three(&space);
+    space.write("file", "");
+    let link = || space.strict("ld.lld -r main.o twice.o -o out").env("THINSHIM_SMALL", "0");
+    link()
+        .env("THINSHIM_REPORT", "file/report")
+        .fails(120, &["THINSHIM_REPORT=file/report", "out"]);
+    link().env("THINSHIM_KEEP", "file/kept").fails(120, &["THINSHIM_KEEP", "file/kept", "out"]);
+    space.is_clean();
+}
+
+/// As make tells it: `jobserver unavailable`.
+#[test]
+fn a_jobserver_out_of_reach_is_told_of() {
+    let space = TestSpace::new();
+    three(&space);
+    let link = space.strict("ld.lld -r main.o twice.o -o out").env("THINSHIM_SMALL", "0");
+    let outcome = link.env("MAKEFLAGS", " -j8 --jobserver-auth=fifo:/no/such/fifo").ok();
+    assert_eq!(outcome.stderr.matches("jobserver is out of reach").count(), 1, "{outcome}");
+    assert!(outcome.stderr.contains("/no/such/fifo"), "{outcome}");
 }
 
 /// Not root, no HOME, sources that cannot be written to: as package builders do it.

@@ -150,7 +150,7 @@ pub(crate) fn make44() -> PathBuf {
 }
 
 pub(crate) fn ninja() -> PathBuf {
-    wheel_tool("THINSHIM_TEST_NINJA113", "ninja==1.13.0", "ninja")
+    wheel_tool("THINSHIM_TEST_NINJA113", "ninja==1.13.2", "ninja")
 }
 
 /// Runs `make` over a makefile in a directory of its own.

@@ -263,6 +263,20 @@ fn a_list_of_another_link_is_refused() {
     space.shim(&format!("{link} main.o")).fails(120, &["main.thinlto-native.o"]);
 }
 
+#[test]
+fn a_run_does_not_take_back_ends_for_links() {
+    let space = project();
+    let make = space.shim("run -j2 -- make").args([format!("SHIM={THINSHIM}")]);
+    let outcome = make.args([format!("CC={THINSHIM} clang"), "LD=ld.lld".to_owned()]).ok();
+    for line in [
+        "thinshim: 1 ThinLTO link: 1 distributed, 0 small (left to lld), 0 fallbacks\n",
+        "thinshim: 3 back ends called by the build: 3 run, 0 from the cache\n",
+    ] {
+        assert!(outcome.stderr.contains(line), "{outcome}");
+    }
+    assert!(!outcome.stderr.contains("jobserver:"), "{outcome}");
+}
+
 /// Objects without a record, in a link that says nothing of their options.
 #[test]
 fn what_cannot_be_distributed_is_linked_in_process() {
@@ -296,6 +310,8 @@ fn clang_s_words_and_status_go_through() {
     assert!(Path::new(&space.path("twice.o")).exists());
     space.shim("back-end a.o --index none -o b.o -- ld.lld -r").fails(120, &["none", "thin-link"]);
     space.shim("back-end a.o --index none -o b.o -- gcc -r").fails(120, &["ld.lld"]);
+    let list = space.shim("native-link --list none -- ld.lld -r twice.o -o b.o");
+    list.fails(120, &["native link", "none", "thin-link"]);
 }
 
 /// Nothing takes the place of a device, and a back end has no use for one.
