@@ -50,8 +50,10 @@ pub(super) struct Compilers {
     common: Vec<u8>,
     /// What the run's children have.
     mask: SigSet,
+    /// Lets one more be accepted, and sent away, where there are no descriptors left.
+    spare: Option<fs::File>,
     /// Connections that have not said yet what they want.
-    new: Vec<OwnedFd>,
+    new: Vec<Newcomer>,
     known: Vec<Compiler>,
     /// Those that get no more jobs, but have some to tell of.
     retired: Vec<Compiler>,
@@ -61,11 +63,21 @@ pub(super) struct Compilers {
     pub(super) front_ends: FrontEnds,
 }
 
+/// A connection on which nothing was said yet.
+#[derive(Debug)]
+struct Newcomer {
+    client: OwnedFd,
+    /// Whoever comes and says nothing takes the place of others.
+    deadline: Deadline,
+}
+
 #[derive(Debug)]
 struct Compiler {
     program: PathBuf,
     /// `None`: it cannot be warm.
     server: Option<Server>,
+    /// It takes no more jobs: one got stuck on its way.
+    closed: bool,
     /// By when it has to have loaded.
     deadline: Deadline,
     /// What it has loaded, once it has.
@@ -108,6 +120,7 @@ impl Compilers {
             token: token()?,
             common,
             mask,
+            spare: spare(),
             new: Vec::new(),
             known: Vec::new(),
             retired: Vec::new(),
@@ -131,22 +144,41 @@ impl Compilers {
     fn accept(&mut self) {
         while self.asking() < ASKING_MAX {
             match accept4(self.listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
-                Ok(client) => match fd::own(client) {
-                    client if is_ours(&client) => self.new.push(client),
-                    _ => {}
-                },
+                Ok(client) => {
+                    let client = fd::own(client);
+                    if is_ours(&client) {
+                        let deadline = Deadline::of(Some(START_MAX));
+                        self.new.push(Newcomer { client, deadline });
+                    }
+                }
                 Err(Errno::EINTR | Errno::ECONNABORTED) => {}
+                Err(Errno::EMFILE | Errno::ENFILE) => return self.send_away(),
                 Err(_) => return,
             }
         }
     }
 
+    /// Where there are no descriptors, whoever asks goes on alone; the socket would be readable for
+    /// as long as they wait.
+    fn send_away(&mut self) {
+        if self.spare.take().is_some() {
+            if let Ok(client) = accept4(self.listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
+                drop(fd::own(client));
+            }
+            self.spare = spare();
+        }
+    }
+
     /// Hears those that have not said yet what they want.
     fn hear(&mut self) {
-        for client in std::mem::take(&mut self.new) {
-            match fd::receive::<{ ask::FDS }>(client.as_fd(), &mut self.buffer) {
-                Ok(None) => self.new.push(client),
-                Ok(Some((length, fds))) => self.take(client, length, fds),
+        let now = Instant::now();
+        for mut newcomer in std::mem::take(&mut self.new) {
+            match fd::receive::<{ ask::FDS }>(newcomer.client.as_fd(), &mut self.buffer) {
+                Ok(None) if newcomer.deadline.due(now).is_some() => {
+                    log::debug!("a connection, and no request");
+                }
+                Ok(None) => self.new.push(newcomer),
+                Ok(Some((length, fds))) => self.take(newcomer.client, length, fds),
                 Err(error) => log::debug!("a request: {error}"),
             }
         }
@@ -177,31 +209,27 @@ impl Compilers {
                 let compiler = &self.known[at];
                 if compiler.loaded.as_ref().is_some_and(Signed::has_changed) {
                     log::debug!("{} has changed", compiler.program.display());
-                    let another = Compiler::start(&asked.request.program, self.mask);
+                    let another = Compiler::start(&asked.request.program, self.mask).ok_or(())?;
                     self.retired.push(std::mem::replace(&mut self.known[at], another));
                 }
                 at
             }
             None if self.known.len() < SERVERS_MAX => {
-                self.known.push(Compiler::start(&asked.request.program, self.mask));
+                let compiler = Compiler::start(&asked.request.program, self.mask).ok_or(())?;
+                self.known.push(compiler);
                 self.known.len() - 1
             }
             None => return Err(()),
         };
         let compiler = &mut self.known[at];
-        match (&compiler.server, &compiler.loaded) {
-            (None, _) => return Err(()),
-            (Some(_), None) => compiler.waiting.push_back(asked),
-            (Some(_), Some(_)) => {
-                let part = asked.request.part;
-                if compiler.send(asked).is_err() {
-                    self.front_ends.plain += front_ends([part]);
-                    let none = Compiler::none(&compiler.program);
-                    self.retired.push(std::mem::replace(compiler, none));
-                }
-            }
+        if compiler.server.is_none() || compiler.closed {
+            return Err(());
         }
-        Ok(())
+        if compiler.loaded.is_none() {
+            compiler.waiting.push_back(asked);
+            return Ok(());
+        }
+        compiler.send(asked)
     }
 
     /// Hears the compilers: one is loaded, jobs have begun.
@@ -211,7 +239,9 @@ impl Compilers {
                 let late = compiler.deadline.due(Instant::now()).is_some();
                 let heard = match server.answer() {
                     Ok(None) if !late => break,
-                    Ok(Some(HELLO)) if compiler.loaded.is_none() => compiler.begin(),
+                    Ok(Some(HELLO)) if compiler.loaded.is_none() => {
+                        compiler.begin().map(|refused| self.front_ends.plain += refused)
+                    }
                     Ok(Some(number)) if compiler.loaded.is_some() => {
                         let Some((part, client)) = compiler.sent.pop_front() else { break };
                         if number > 0 {
@@ -287,46 +317,58 @@ impl Job {
 }
 
 impl Compiler {
-    fn start(program: &Path, mask: SigSet) -> Compiler {
+    /// `None`: not at the moment.
+    fn start(program: &Path, mask: SigSet) -> Option<Compiler> {
         let server = Server::start(program, Jobs::Others, mask);
         match &server {
             Ok(server) => log::debug!("the warm {} is {}", program.display(), server.id()),
             Err(reason) => log::debug!("no warm {}: {reason}", program.display()),
         }
-        let deadline = Deadline::of(Some(START_MAX));
-        Compiler { server: server.ok(), deadline, ..Compiler::none(program) }
-    }
-
-    /// One that cannot be warm.
-    fn none(program: &Path) -> Compiler {
-        Compiler {
+        // Of descriptors, of processes, of memory there may be more again.
+        let passes = [libc::EMFILE, libc::ENFILE, libc::EAGAIN, libc::ENOMEM].map(Some);
+        if server.as_ref().is_err_and(|error| passes.contains(&error.raw_os_error())) {
+            return None;
+        }
+        Some(Compiler {
             program: program.to_owned(),
-            server: None,
-            deadline: Deadline::of(None),
+            deadline: Deadline::of(server.is_ok().then_some(START_MAX)),
+            server: server.ok(),
+            closed: false,
             loaded: None,
             waiting: VecDeque::new(),
             sent: VecDeque::new(),
-        }
+        })
     }
 
-    /// It has loaded: does what has waited for that.
-    fn begin(&mut self) -> io::Result<()> {
-        let Some(server) = &self.server else { return Ok(()) };
+    /// It has loaded: does what has waited for that; how many front ends it will not do.
+    fn begin(&mut self) -> io::Result<u64> {
+        let Some(server) = &self.server else { return Ok(0) };
+        server.has_one_thread()?;
         self.loaded = Some(loaded::by(server.id())?);
         self.deadline = Deadline::of(None);
+        let mut refused = 0;
         while let Some(asked) = self.waiting.pop_front() {
-            self.send(asked)?;
+            let part = asked.request.part;
+            if self.send(asked).is_err() {
+                refused += front_ends([part]);
+            }
         }
-        Ok(())
+        Ok(refused)
     }
 
-    fn send(&mut self, asked: Asked) -> io::Result<()> {
-        let Some(server) = &self.server else { return Err(io::ErrorKind::NotConnected.into()) };
+    /// Gives it a job. Who asked goes on alone where that cannot be; what was sent before is done.
+    fn send(&mut self, asked: Asked) -> Result<(), ()> {
+        let Some(server) = self.server.as_ref().filter(|_| !self.closed) else { return Err(()) };
         let Asked { client, mut request, fds } = asked;
         request.header.parent = std::process::id();
         let mut numbers: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
         numbers.push(client.as_raw_fd());
-        server.send(request.header, &request.strings, &numbers)?;
+        if let Err(error) = server.send(request.header, &request.strings, &numbers) {
+            log::debug!("a job for the warm {}: {error}", self.program.display());
+            // More descriptors are on their way than a user may have (unix(7)), for this moment.
+            self.closed = error.raw_os_error() != Some(libc::ETOOMANYREFS);
+            return Err(());
+        }
         self.sent.push_back((request.part, client));
         Ok(())
     }
@@ -344,7 +386,8 @@ impl Beside for Compilers {
     fn fds(&self) -> Vec<PollFd<'_>> {
         let all = self.known.iter().chain(&self.retired);
         let servers = all.filter_map(|one| Some(one.server.as_ref()?.socket()));
-        let clients = self.new.iter().chain(self.jobs.iter().filter_map(|job| job.client.as_ref()));
+        let new = self.new.iter().map(|newcomer| &newcomer.client);
+        let clients = new.chain(self.jobs.iter().filter_map(|job| job.client.as_ref()));
         let listener = (self.asking() < ASKING_MAX).then(|| self.listener.as_fd());
         listener
             .into_iter()
@@ -357,7 +400,8 @@ impl Beside for Compilers {
     fn deadlines(&self) -> Vec<&Deadline> {
         let all = self.known.iter().chain(&self.retired);
         let jobs = self.jobs.iter().map(|job| &job.deadline);
-        all.map(|compiler| &compiler.deadline).chain(jobs).collect()
+        let new = self.new.iter().map(|newcomer| &newcomer.deadline);
+        all.map(|compiler| &compiler.deadline).chain(new).chain(jobs).collect()
     }
 
     fn turn(&mut self) {
@@ -375,6 +419,11 @@ impl Beside for Compilers {
     fn end(&mut self) {
         self.jobs.iter().for_each(|job| job.process.signal(Signal::SIGKILL));
     }
+}
+
+/// A descriptor to be given up.
+fn spare() -> Option<fs::File> {
+    fs::File::open("/dev/null").ok()
 }
 
 /// How many of them are front ends.

@@ -41,6 +41,9 @@ pub struct Options {
     pub command: Vec<OsString>,
 }
 
+/// The run's warm compilers, or why there are none.
+type Warm = Result<Compilers, String>;
+
 /// Runs a command to its end, and ends as it does.
 ///
 /// # Errors
@@ -64,13 +67,16 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
     let jobs = Jobs::new(options.jobs, &site.jobserver())?;
     let mut command = command(options, site, &path)?;
     jobs.configure(&mut command);
-    let mut compilers = if settings.warm { compilers(site, &signals) } else { None };
-    if let Some(compilers) = &compilers {
+    let mut compilers: Option<Warm> = settings.warm.then(|| {
+        Compilers::listen(site, signals.mask_before()).map_err(|reason| reason.to_string())
+    });
+    if let Some(Ok(compilers)) = &compilers {
         compilers.configure(&mut command);
     } else {
         command.env_remove(site::TOKEN_VARIABLE);
     }
-    let beside = compilers.as_mut().map(|compilers| compilers as &mut dyn step::Beside);
+    let beside = compilers.as_mut().and_then(|compilers| compilers.as_mut().ok());
+    let beside = beside.map(|compilers| compilers as &mut dyn step::Beside);
     let ended = step::pass_beside(&mut command, &signals, beside)
         .map_err(|error| fail(&format!("run `{}`", options.command[0].display()), &error))?;
     let reports = fs::read(site.report()).unwrap_or_default();
@@ -89,13 +95,6 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
     drop(directory);
     drop(signals);
     Ok(child::end_as(ended.status))
-}
-
-/// The run's warm compilers, where they can be.
-fn compilers(site: &Site, signals: &Signals) -> Option<Compilers> {
-    Compilers::listen(site, signals.mask_before())
-        .inspect_err(|reason| log::debug!("no warm compilers: {reason}"))
-        .ok()
 }
 
 /// PATH, less the tools of a run that this one is part of.
@@ -118,9 +117,9 @@ fn command(options: &Options, site: &Site, path: &OsStr) -> Result<Command, Fail
 }
 
 /// A run within a run is part of what that sums up.
-fn pass_on(outer: &Site, site: &Site, reports: &[u8], compilers: Option<&Compilers>) {
+fn pass_on(outer: &Site, site: &Site, reports: &[u8], compilers: Option<&Warm>) {
     let mut reports = reports.to_owned();
-    if let Some(compilers) = compilers {
+    if let Some(Ok(compilers)) = compilers {
         reports.extend(compilers.front_ends.to_report().as_bytes());
     }
     let heard = Event::ALL.into_iter().filter(|&event| site.heard(event));
@@ -135,10 +134,15 @@ fn tell(
     options: &Options,
     site: &Site,
     jobs: &Jobs,
-    compilers: Option<&Compilers>,
+    compilers: Option<&Warm>,
     reports: &[u8],
     failed: bool,
 ) -> String {
+    let (front_ends, cold) = match compilers {
+        Some(Ok(compilers)) => (compilers.front_ends, None),
+        Some(Err(reason)) => (FrontEnds::default(), Some(reason.clone())),
+        None => (FrontEnds::default(), None),
+    };
     let circumstances = Circumstances {
         command: &options.command,
         jobserver: jobs.identity().map(|identity| identity.to_string()),
@@ -150,7 +154,8 @@ fn tell(
         lld_called: site.heard(Event::Lld),
         compiled: site.heard(Event::Compile),
         failed,
-        front_ends: compilers.map_or_else(FrontEnds::default, |compilers| compilers.front_ends),
+        front_ends,
+        cold,
     };
     summary::tell(reports, &circumstances)
 }

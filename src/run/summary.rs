@@ -34,6 +34,8 @@ pub(super) struct Circumstances<'a> {
     pub failed: bool,
     /// This run's front ends.
     pub front_ends: FrontEnds,
+    /// Why there were no warm compilers, though there should have been.
+    pub cold: Option<String>,
 }
 
 /// Calls of clang that a warm compiler might serve.
@@ -208,6 +210,9 @@ pub(super) fn tell(reports: &[u8], circumstances: &Circumstances<'_>) -> String 
     if warm + plain > 0 {
         let all = counted(warm + plain, "front end");
         lines.push(format!("{warm} of {all} in a warm compiler"));
+    }
+    if let Some(reason) = &circumstances.cold {
+        lines.push(format!("no warm compilers: {reason}"));
     }
     for (reason, count) in &sums.fallbacks {
         let times = counted(*count, "time");

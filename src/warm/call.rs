@@ -65,8 +65,9 @@ pub fn run(
     if !accept(&expanded) {
         return None;
     }
+    let request = of_call(call, &expanded);
     let connection = Connection::open(&site.compilers()).ok()?;
-    let asked = of_call(call, &expanded).and_then(|request| {
+    let asked = request.and_then(|request| {
         let signals = Signals::hold_these(&signals::BUILD)?;
         let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
         let here = here()?;
@@ -88,7 +89,7 @@ pub fn run(
 }
 
 fn of_call(call: &Call<'_>, expanded: &[OsString]) -> io::Result<Request> {
-    refuse_own_files(expanded.iter().map(OsString::as_os_str))?;
+    refuse_own_files(expanded)?;
     if call.part == Part::FrontEnd && env::var_os("CCC_OVERRIDE_OPTIONS").is_some() {
         return Err(io::Error::other("CCC_OVERRIDE_OPTIONS may make it link"));
     }
@@ -106,8 +107,8 @@ fn here() -> io::Result<File> {
 }
 
 /// A job has no descriptors but the standard streams, and is another process than its caller.
-fn refuse_own_files<'a>(mut words: impl Iterator<Item = &'a OsStr>) -> io::Result<()> {
-    if words.any(names_own_file) {
+fn refuse_own_files(words: &[impl AsRef<OsStr>]) -> io::Result<()> {
+    if words.iter().any(|word| names_own_file(word.as_ref())) {
         return Err(io::Error::other("it may read a descriptor of its own"));
     }
     Ok(())
@@ -206,7 +207,13 @@ impl Caller {
         environment: &Environment,
         [stdin, stdout, stderr]: [BorrowedFd<'_>; STREAMS],
     ) -> io::Result<Process> {
-        refuse_own_files(argv.iter().copied().skip(1))?;
+        let args = &argv[1.min(argv.len())..];
+        refuse_own_files(args)?;
+        let words: Vec<OsString> = args.iter().map(|&word| word.to_owned()).collect();
+        if response::mentioned_in(&words) {
+            let expanded = response::expand(&words);
+            refuse_own_files(&expanded.map_err(|error| io::Error::other(error.to_string()))?)?;
+        }
         let (header, strings) = job(argv.iter().map(|word| word.as_bytes()), environment)?;
         let Circumstances { common, place } = &self.circumstances;
         let request = Request {

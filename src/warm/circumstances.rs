@@ -104,6 +104,12 @@ fn early_variables(common: &mut Vec<u8>) -> io::Result<()> {
     let mut early: Vec<_> = env::vars_os().filter(|(name, _)| is_early(name)).collect();
     early.sort();
     for (name, value) in early {
+        // Put in where the variable is read, which is once for all jobs.
+        if name.as_bytes().starts_with(b"LLVM_PROFILE_")
+            && value.as_bytes().windows(2).any(|two| two == b"%p")
+        {
+            return Err(io::Error::other(format!("{} wants its process", name.display())));
+        }
         // A relative path means another file in every directory.
         let mut paths = value.as_bytes().split(|&byte| b":; ".contains(&byte));
         if name.as_bytes().starts_with(b"LD_") && !paths.all(|path| path.starts_with(b"/")) {

@@ -13,6 +13,7 @@
 use core::ffi::{CStr, c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use core::mem::{offset_of, size_of, transmute};
 use core::ptr;
+use core::slice;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 #[cfg_attr(clippy, path = "text.rs")]
@@ -172,15 +173,34 @@ unsafe extern "C" fn serve(argc: c_int, argv: Strings, envp: Strings) -> c_int {
     // SAFETY: one thread, which has nothing yet but what the loader made.
     unsafe {
         let Some((socket, library)) = descriptors() else { return compile(argc, argv, envp) };
+        let auxiliary = auxiliary(argv.add(argc.cast_unsigned() as usize + 1));
         close(library);
         answer(socket, HELLO);
         for _ in 0..JOBS_BEFORE_MOVE {
-            take_job(socket);
+            take_job(socket, auxiliary);
         }
         text::on_huge_pages();
         loop {
-            take_job(socket);
+            take_job(socket, auxiliary);
         }
+    }
+}
+
+/// The words of the auxiliary vector, its end with them: what stands behind the environment that
+/// the kernel gave this process at `envp`. Runtimes other than C's look for it there.
+unsafe fn auxiliary(envp: Strings) -> &'static [usize] {
+    let mut next = envp;
+    // SAFETY: both lists end, and stay for as long as the process (System V ABI, "Process Stack").
+    unsafe {
+        while !(*next).is_null() {
+            next = next.add(1);
+        }
+        let start = next.add(1).cast::<usize>();
+        let mut words = 2;
+        while *start.add(words - 2) != 0 {
+            words += 2;
+        }
+        slice::from_raw_parts(start, words)
     }
 }
 
@@ -223,15 +243,17 @@ unsafe fn answer(socket: c_int, word: i32) -> bool {
 type Descriptors = [c_int; FDS_MAX];
 
 /// Reads one job, forks it, and answers with its process. Ends this process where there is none.
-unsafe fn take_job(socket: c_int) {
+unsafe fn take_job(socket: c_int, auxiliary: &[usize]) {
     // SAFETY: every pointer is to memory of this function or of its own mapping.
     unsafe {
         let (header, fds) = receive_header(socket);
         let strings = header.bytes as usize;
         let arguments = header.arguments as usize;
         let variables = header.variables as usize;
-        // The pointers stand before the strings, for their alignment; each list ends in a null.
-        let pointers = arguments + variables + 2;
+        // The pointers stand before the strings, for their alignment; each list ends in a null. What
+        // follows the second stands there in a new process, too.
+        let lists_end = arguments + variables + 2;
+        let pointers = lists_end + auxiliary.len();
         let size = pointers * size_of::<*mut c_char>() + strings;
         let memory = mmap(ptr::null_mut(), size, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1, 0);
         if memory as isize == -1 {
@@ -247,6 +269,8 @@ unsafe fn take_job(socket: c_int) {
             let envp = lists.add(arguments + 1);
             let rest = point(argv, arguments, text, text.add(strings));
             point(envp, variables, rest, text.add(strings));
+            let behind = lists.add(lists_end).cast();
+            ptr::copy_nonoverlapping(auxiliary.as_ptr(), behind, auxiliary.len());
             become_job(socket, fds, &header);
             environ = envp;
             if arguments > 0 {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -53,19 +53,18 @@ impl Server {
     ///
     /// # Errors
     /// Why this one cannot be warm.
-    pub fn start(compiler: &Path, jobs: Jobs, mask: SigSet) -> Result<Server, String> {
+    pub fn start(compiler: &Path, jobs: Jobs, mask: SigSet) -> io::Result<Server> {
         if LIBRARY.is_empty() {
-            return Err("not built for this system".to_owned());
+            return Err(io::Error::other("not built for this system"));
         }
-        if !is_program(compiler) {
+        if !is_program(compiler)? {
             // A script would run its commands without a job.
-            return Err(format!("{} is no ELF program", compiler.display()));
+            return Err(io::Error::other(format!("{} is no ELF program", compiler.display())));
         }
-        let tell = |error: io::Error| error.to_string();
-        let library = library().map_err(tell)?;
-        let (socket, theirs) = UnixStream::pair().map_err(tell)?;
+        let library = library()?;
+        let (socket, theirs) = UnixStream::pair()?;
         // One that has stopped must not stop everybody.
-        socket.set_write_timeout(Some(START_MAX)).map_err(tell)?;
+        socket.set_write_timeout(Some(START_MAX))?;
         let mut command = Command::new(compiler);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut preload = env::var_os("LD_PRELOAD").unwrap_or_default();
@@ -87,7 +86,7 @@ impl Server {
         fd::inherit(&mut command, vec![theirs.as_raw_fd(), library.as_raw_fd()]);
         child::dies_with_parent(&mut command, Signal::SIGKILL);
         child::with_signal_mask(&mut command, mask);
-        let process = command.spawn().map_err(tell)?;
+        let process = command.spawn()?;
         Ok(Server { socket, process, greeted: false })
     }
 
@@ -104,9 +103,23 @@ impl Server {
                 .socket
                 .set_read_timeout(Some(START_MAX))
                 .and_then(|()| self.socket.read_exact(&mut hello));
-            self.greeted = heard.is_ok() && i32::from_ne_bytes(hello) == HELLO;
+            self.greeted = heard.is_ok()
+                && i32::from_ne_bytes(hello) == HELLO
+                && self.has_one_thread().is_ok();
         }
         self.greeted
+    }
+
+    /// Looks whether the loaded compiler has one thread: of others a fork would have what they have
+    /// locked, and not themselves.
+    ///
+    /// # Errors
+    /// It has others, or is gone.
+    pub fn has_one_thread(&self) -> io::Result<()> {
+        match fs::read_dir(format!("/proc/{}/task", self.id()))?.count() {
+            1 => Ok(()),
+            count => Err(io::Error::other(format!("it has {count} threads"))),
+        }
     }
 
     /// Starts a job. It becomes a child of this process.
@@ -185,10 +198,10 @@ fn library() -> io::Result<OwnedFd> {
     fd::duplicate(file.as_fd().as_raw_fd(), 3)
 }
 
-fn is_program(path: &Path) -> bool {
+fn is_program(path: &Path) -> io::Result<bool> {
     let mut magic = [0; 4];
-    File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok()
-        && magic == *b"\x7fELF"
+    let read = File::open(path)?.read_exact(&mut magic);
+    Ok(read.is_ok() && magic == *b"\x7fELF")
 }
 
 /// The strings of a job, and the header that counts them.
@@ -234,6 +247,9 @@ impl Environment {
     /// # Errors
     /// A variable with a NUL.
     pub(super) fn of(command: &Command) -> io::Result<Environment> {
+        if command.get_envs().next().is_none() {
+            return Environment::own();
+        }
         let mut variables: BTreeMap<OsString, OsString> = env::vars_os().collect();
         for (name, value) in command.get_envs() {
             match value {

@@ -2,16 +2,18 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, getpgid, getsid, mkfifo};
 
-use crate::space::{NEWEST, Outcome, Run, TestSpace, bin, llvms};
+use crate::space::{NEWEST, Outcome, Run, THINSHIM, TestSpace, bin, llvms};
 
 /// A shell script below `thinshim run`.
 fn below(space: &TestSpace, warm: &str, script: &str) -> Run {
@@ -214,8 +216,11 @@ fn other_circumstances() {
         served(&outcome, 1, 1);
         assert!(space.read("x") == expected, "{variable}");
     }
-    let outcome = below(&space, "on", command).env("LD_LIBRARY_PATH", "/a:.").ok();
-    assert!(!outcome.stderr.contains("front end"), "{outcome}");
+    for (name, value) in [("LD_LIBRARY_PATH", "/a:."), ("LLVM_PROFILE_FILE", "/a/%p.profraw")] {
+        let outcome = below(&space, "on", command).env(name, value).ok();
+        assert!(!outcome.stderr.contains("front end"), "{outcome}");
+        assert!(outcome.stderr.contains(&format!("no warm compilers: {name} ")), "{outcome}");
+    }
 }
 
 #[test]
@@ -241,6 +246,162 @@ fn one_that_is_a_script_is_run_as_one() {
     let outcome = below(&space, "on", "clang -c a.c; clang -c a.c").ok();
     served(&outcome, 0, 2);
     assert_eq!(space.text("runs").lines().count(), 2);
+}
+
+/// A program that may be called clang, and tells all that a process is given, or ends as it is told
+/// to by an argument. It ends by way of destructors, which have the last word.
+const PROBE: &str = r#"
+#define _GNU_SOURCE
+#include <errno.h>
+#include <link.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int last = -1;
+__attribute__((destructor)) static void at_the_end(void) {
+    if (last < 0) return;
+    puts("the last word");
+    fflush(stdout);
+    _exit(last);
+}
+
+static void tell(const char *what, const char *text) {
+    printf("%s ", what);
+    for (; *text; text++) printf(*text > 32 && *text < 127 ? "%c" : "\\%02x", *text & 255);
+    putchar('\n');
+}
+
+static void tell_everything(int argc, char **argv, char **envp) {
+    for (int at = 0; at < argc; at++) tell("argument", argv[at]);
+    printf("%d arguments, %s end\n", argc, argv[argc] ? "no" : "an");
+    char **end = envp;
+    for (; *end; end++) if (strncmp(*end, "THINSHIM_WARM=", 14)) tell("variable", *end);
+    for (ElfW(auxv_t) *word = (void *)(end + 1); word->a_type; word++)
+        if (word->a_type == AT_PAGESZ || word->a_type == AT_UID || word->a_type == AT_CLKTCK)
+            printf("auxiliary %lu %lu\n", (long)word->a_type, (long)word->a_un.a_val);
+    tell("name", program_invocation_name);
+    tell("short name", program_invocation_short_name);
+    char *directory = getcwd(NULL, 0);
+    tell("directory", directory ? directory : strerror(errno));
+    mode_t mask = umask(0);
+    printf("umask %o group %d session %d nice %d\n", mask, getpgrp(), getsid(0), getpriority(PRIO_PROCESS, 0));
+    printf("ids %d %d %d %d\n", getuid(), geteuid(), getgid(), getegid());
+    for (int limit = 0; limit < RLIM_NLIMITS; limit++) {
+        struct rlimit value;
+        if (!getrlimit(limit, &value)) printf("limit %d %lx %lx\n", limit, (long)value.rlim_cur, (long)value.rlim_max);
+    }
+    sigset_t blocked;
+    sigprocmask(SIG_BLOCK, NULL, &blocked);
+    for (int number = 1; number < 65; number++) {
+        struct sigaction action;
+        if (sigaction(number, NULL, &action)) continue;
+        printf("signal %d %s%s\n", number, action.sa_handler == SIG_IGN ? "ignored" : action.sa_handler == SIG_DFL ? "default" : "handled",
+            sigismember(&blocked, number) ? " blocked" : "");
+    }
+    for (int stream = 0; stream < 3; stream++) {
+        struct stat file;
+        if (fstat(stream, &file)) puts("closed");
+        else printf("stream %o %lu %lu\n", file.st_mode, file.st_dev, file.st_ino);
+    }
+    cpu_set_t cpus;
+    sched_getaffinity(0, sizeof cpus, &cpus);
+    printf("cpus %d policy %d\n", CPU_COUNT(&cpus), sched_getscheduler(0));
+}
+
+int main(int argc, char **argv, char **envp) {
+    const char *what = "";
+    for (int at = 1; at < argc; at++) if (!strncmp(argv[at], "-DPROBE=", 8)) what = argv[at] + 8;
+    int number = atoi(strchr(what, ':') ? strchr(what, ':') + 1 : "0");
+    if (!strncmp(what, "tell", 4)) tell_everything(argc, argv, envp);
+    if (!strncmp(what, "exit", 4)) return number;
+    if (!strncmp(what, "last", 4)) last = number;
+    if (!strncmp(what, "abort", 5)) abort();
+    if (!strncmp(what, "signal", 6)) raise(number);
+    if (!strncmp(what, "fault", 5)) *(volatile int *)8 = 0;
+    if (!strncmp(what, "words", 5))
+        for (int at = 0; at < number; at++) {
+            printf("%15d\n", at);
+            fprintf(stderr, "%15d\n", -at);
+        }
+    if (!strncmp(what, "copy", 4)) for (int c; (c = getchar()) != EOF;) putchar(c);
+    return 0;
+}
+"#;
+
+/// Below one run, each call in a warm tool and in one of its own.
+#[test]
+fn a_job_is_given_what_exec_gives_and_ends_as_it_ends() {
+    let mut space = TestSpace::new();
+    space.write("probe.c", PROBE);
+    fs::create_dir(space.path("tools")).expect("a directory");
+    space.real("clang -O1 probe.c -o tools/clang").ok();
+    space.path_first("tools");
+    space.write("input", "a\nb\0c");
+    let mut calls: Vec<String> = [
+        "clang -c -DPROBE=tell '' 'two words' \"$(printf 'a\\377b')\" -o x",
+        "env --block-signal=USR1,INT --ignore-signal=TERM,HUP clang -c -DPROBE=tell",
+        "clang -c -DPROBE=words:65536",
+        "clang -c -DPROBE=copy <input",
+        "clang -c -DPROBE=last:7",
+        "V= clang -c -DPROBE=tell",
+        "umask 037; mkdir -p in; cd in; exec clang -c -DPROBE=tell <../input",
+        "mkdir gone; cd gone; rmdir ../gone; exec clang -c -DPROBE=tell",
+        "cat input | clang -c -DPROBE=copy",
+        "clang -c -DPROBE=abort",
+        "clang -c -DPROBE=fault",
+    ]
+    .map(str::to_owned)
+    .into();
+    let statuses = [0, 1, 2, 63, 70, 126, 127, 128, 130, 137, 255];
+    calls.extend(statuses.map(|status| format!("clang -c -DPROBE=exit:{status}")));
+    // Those that end a process.
+    let fatal = (1..=15).chain([16, 24, 25, 26, 27, 29, 30, 31]);
+    calls.extend(fatal.map(|signal| format!("clang -c -DPROBE=signal:{signal}")));
+    let both = |(at, call): (usize, &String)| {
+        [("warm", "on"), ("cold", "off")].map(|(way, warm)| {
+            // The same files, since a job tells which they are.
+            format!(
+                "(export THINSHIM_WARM={warm}; {call}) >out 2>err; echo $? >status\n\
+                 for k in out err status; do cp $k {at}.{way}.$k; done\n"
+            )
+        })
+    };
+    let script: String = calls.iter().enumerate().flat_map(both).collect();
+    space.write("calls.sh", script);
+    // What a shell says of a death is to have no word of a core.
+    let run = space.real("sh -c");
+    let outcome = run.args([format!("ulimit -c 0; exec {THINSHIM} run -j2 -- sh calls.sh")]).ok();
+    served(&outcome, calls.len(), calls.len());
+    let bytes = |at: usize, what: &str| space.read(format!("{at}.{what}"));
+    for (at, call) in calls.iter().enumerate() {
+        for what in ["status", "out", "err"] {
+            let [warm, cold] =
+                ["warm", "cold"].map(|way| String::from_utf8(bytes(at, &format!("{way}.{what}"))));
+            assert_eq!(warm, cold, "{call}: {what}");
+        }
+    }
+    let text = |at, what| String::from_utf8(bytes(at, what)).expect("text");
+    let told = text(0, "warm.out");
+    for line in ["argument \n", "argument two\\20words\n", "argument a\\ffb\n", "auxiliary 6 "] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+    let told = text(1, "warm.out");
+    for line in ["signal 10 default blocked\n", "signal 15 ignored\n", "signal 1 ignored\n"] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+    assert_eq!((bytes(2, "warm.out").len(), bytes(2, "warm.err").len()), (1 << 20, 1 << 20));
+    assert_eq!(text(3, "warm.out"), "a\nb\0c");
+    assert_eq!(
+        (text(4, "warm.out"), text(4, "warm.status")),
+        ("the last word\n".into(), "7\n".into())
+    );
+    space.is_clean();
 }
 
 /// A compiler that is replaced in the middle of a build.
@@ -280,7 +441,7 @@ fn strangers_get_nothing() {
     assert!(outcome.stdout.starts_with("700\n"), "{outcome}");
     if nix::unistd::geteuid().is_root() {
         // Who is not this user gets nothing even past the directory.
-        let open = "chmod 755 $THINSHIM_RUN; chmod 777 $THINSHIM_RUN/compilers . ..; ";
+        let open = "chmod 755 $THINSHIM_RUN; chmod 777 $THINSHIM_RUN/compilers .; ";
         let other = "setpriv --reuid=65534 --clear-groups clang -c a.c";
         let outcome = below(&space, "on", &format!("{open}{other}")).ok();
         assert!(!outcome.stderr.contains("front end"), "{outcome}");
@@ -288,6 +449,34 @@ fn strangers_get_nothing() {
         assert!(std::env::var_os("CI").is_none(), "needs root");
         eprintln!("skipped: another user takes root");
     }
+}
+
+/// Connections on which nothing is said take nobody's place for long.
+#[test]
+fn the_silent_do_not_stop_the_build() {
+    let space = TestSpace::new();
+    space.write("a.c", "int a;\n");
+    let ready = space.path("ready");
+    mkfifo(&ready, Mode::S_IRWXU).expect("a fifo");
+    let script = "echo $THINSHIM_RUN > site; read go < ready; clang -c a.c";
+    let mut run = below(&space, "on", script);
+    run.command.stderr(Stdio::piped());
+    let mut run = run.command.spawn().expect("thinshim");
+    let mut go = OpenOptions::new().write(true).open(&ready).expect("a reader");
+    let path = Path::new(space.text("site").trim()).join("compilers");
+    let silent: Vec<_> = (0..40)
+        .map(|_| {
+            let (kind, flags) = (SockType::SeqPacket, SockFlag::SOCK_CLOEXEC);
+            let socket = socket(AddressFamily::Unix, kind, flags, None).expect("a socket");
+            let address = UnixAddr::new(&path).expect("an address");
+            connect(socket.as_raw_fd(), &address).expect("a connection");
+            socket
+        })
+        .collect();
+    go.write_all(b"go\n").expect("a reader");
+    assert!(run.wait().expect("thinshim").success());
+    assert!(space.exists("a.o"));
+    drop(silent);
 }
 
 #[test]
@@ -540,4 +729,29 @@ fn hundreds_at_once() {
     );
     let outcome = space.shim("run -j300 -- make -s").ok();
     served(&outcome, 300, 300);
+}
+
+/// A user may have no more descriptors on their way than open (unix(7)): calls past that go on
+/// alone, and those after them are served again.
+#[test]
+fn more_at_once_than_descriptors() {
+    if !nix::unistd::geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "needs root");
+        eprintln!("skipped: to be another user takes root");
+        return;
+    }
+    let space = TestSpace::new();
+    let calls = "all: $(shell seq 100)\n$(shell seq 100):; @clang --version > /dev/null\n";
+    space.write("Makefile", calls);
+    fs::set_permissions(space.root(), fs::Permissions::from_mode(0o777)).expect("a mode");
+    fs::copy(THINSHIM, space.path("thinshim")).expect("a copy");
+    let nobody = "ulimit -n 128; exec setpriv --reuid=65533 --clear-groups --inh-caps=-all --bounding-set=-all";
+    let script = "make -s -j100; i=0; while [ $i -lt 150 ]; do clang --version > /dev/null || exit; \
+        i=$((i + 1)); done";
+    let run = format!("{nobody} env TMPDIR=\"$PWD\" ./thinshim run -j2 -- sh -c '{script}'");
+    let outcome = space.real("sh -c").args([run]).ok();
+    let line = outcome.stderr.lines().find(|line| line.ends_with("in a warm compiler"));
+    let line = line.unwrap_or_else(|| panic!("{outcome}"));
+    let warm: u32 = line.split(' ').nth(1).and_then(|word| word.parse().ok()).expect("a number");
+    assert!(warm >= 150, "{line}");
 }
