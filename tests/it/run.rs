@@ -37,7 +37,8 @@ fn thin(run: Run) -> Run {
 fn a_plain_project() {
     for jobs in ["-j1", "-j2", "-j8", ""] {
         let space = project();
-        let outcome = thin(run(&space, &format!("{jobs} -- make -s"))).ok();
+        let outcome =
+            thin(run(&space, &format!("{jobs} -- make -s"))).env("THINSHIM_WARM", "on").ok();
         let lines = summary(&outcome, ONE_LINK);
         assert_eq!(lines.len(), 4, "{outcome}");
         assert_eq!(lines[3], "thinshim: 3 of 3 front ends in a warm compiler", "{outcome}");
@@ -316,7 +317,8 @@ fn below_another_make() {
 #[test]
 fn a_run_within_a_run() {
     let space = project();
-    let outcome = thin(run(&space, &format!("-j3 -- {THINSHIM} run -- make -s"))).ok();
+    let run = run(&space, &format!("-j3 -- {THINSHIM} run -- make -s"));
+    let outcome = thin(run).env("THINSHIM_WARM", "on").ok();
     let lines = summary(&outcome, ONE_LINK);
     assert_eq!(lines.len(), 8, "{outcome}");
     assert!(lines[2].contains("jobserver of the make above"), "{outcome}");
@@ -377,7 +379,8 @@ fn ninja_shares_the_jobserver() {
             space.write("build.ninja", NINJA);
             space.write("Makefile", OTHER);
             space.write("outer.mk", "all:\n\t@$(PLUS)ninja\n");
-            let outcome = run(&space, &format!("-j3 -- {build}")).ok();
+            let run = run(&space, &format!("-j3 -- {build}"));
+            let outcome = run.env("THINSHIM_WARM", "on").ok();
             let lines = summary(&outcome, two);
             assert_eq!(lines.len(), 4, "{outcome}");
             assert!(!outcome.stderr.contains("warning"), "{outcome}");

@@ -166,6 +166,7 @@ impl TestSpace {
             // Never the user's.
             .env("THINSHIM_CACHE_DIR", self.path("cache-of-back-ends"))
             .env("THINSHIM_CACHE", self.cache)
+            .env("THINSHIM_WARM", env::var_os("THINSHIM_TEST_WARM").unwrap_or_default())
             .env("LC_ALL", "C")
             .stdin(Stdio::null());
         Run { command }
