@@ -177,13 +177,14 @@ fn link_through_driver(tool: &Tool, link: &clang::Link) -> Result<ExitCode, Fail
         _ => tool.args.clone(),
     };
     let program = dispatch::program(tool)?;
-    let error = Command::new(&program)
+    let mut command = Command::new(&program);
+    command
         .arg0(tool.program())
         .args(&tool.command[1..])
         .args(["-fuse-ld=lld".into(), ld_path])
         .args(clang::without_ld_path(&args))
-        .env(dispatch::LINKER_VARIABLE, linker)
-        .exec();
+        .env(dispatch::LINKER_VARIABLE, linker);
+    let error = sys::sigpipe::pass_on(&mut command).exec();
     Err(Failure::new(format!("cannot run {}: {error}", program.display())))
 }
 
@@ -207,7 +208,8 @@ fn pass_through(tool: &Tool) -> Failure {
 }
 
 fn become_program(tool: &Tool, program: &Path) -> Failure {
-    let error =
-        Command::new(program).arg0(tool.program()).args(&tool.command[1..]).args(&tool.args).exec();
+    let mut command = Command::new(program);
+    command.arg0(tool.program()).args(&tool.command[1..]).args(&tool.args);
+    let error = sys::sigpipe::pass_on(&mut command).exec();
     Failure::new(format!("cannot run {}: {error}", program.display()))
 }

@@ -15,7 +15,7 @@ use crate::invocation::lld;
 use crate::jobserver::Pool;
 use crate::site::Site;
 use crate::sys::signals::Signals;
-use crate::sys::{child, step};
+use crate::sys::{child, sigpipe, step};
 use crate::warm::ask::Part;
 use crate::warm::call::{self, Call, Caller};
 
@@ -55,7 +55,9 @@ fn become_with(call: &Tool, linker: &Path, defaults: &[OsString]) -> Result<Exit
     if let Some(status) = run_by_site(call, linker, &args) {
         return Ok(child::end_as(status));
     }
-    Err(failure(linker, &Command::new(linker).arg0(call.program()).args(args).exec()))
+    let mut command = Command::new(linker);
+    let error = sigpipe::pass_on(command.arg0(call.program()).args(args)).exec();
+    Err(failure(linker, &error))
 }
 
 /// Has the run above do it, if there is one.

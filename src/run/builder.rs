@@ -11,7 +11,7 @@ use crate::Failure;
 use crate::dispatch::Tool;
 use crate::jobserver::{self, Descriptors, Identity, Pool, Source};
 use crate::site::Site;
-use crate::sys::fd;
+use crate::sys::{fd, sigpipe};
 use crate::tool::{self, Builder};
 
 /// Becomes the real builder; returns only where that fails.
@@ -31,7 +31,7 @@ pub fn become_it(builder: Builder, call: &Tool) -> Failure {
             command.args(llvm::variables(&call.args));
         }
     }
-    let error = command.exec();
+    let error = sigpipe::pass_on(&mut command).exec();
     drop(descriptors);
     Failure::new(format!("cannot run {}: {error}", program.display()))
 }

@@ -12,6 +12,7 @@ use nix::sys::wait::WaitPidFlag;
 use nix::unistd::Pid;
 
 use super::signals::Children;
+use super::sigpipe;
 use super::told::Told;
 
 /// A process that is not yet waited for, however it was started.
@@ -195,6 +196,7 @@ pub fn end_by(signal: Signal) -> ExitCode {
 pub fn run(command: &mut Command) -> io::Result<ExitStatus> {
     let _children = Children::heed();
     dies_with_parent(command, Signal::SIGTERM);
+    sigpipe::pass_on(command);
     command.spawn()?.wait()
 }
 

@@ -10,6 +10,7 @@ pub mod guardian;
 pub mod heap;
 pub mod memory;
 pub mod signals;
+pub mod sigpipe;
 pub mod spread;
 pub mod step;
 pub mod told;

@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use super::child::{self, Process};
 use super::deadline::Deadline;
 use super::signals::Signals;
+use super::sigpipe;
 
 /// A file in memory for what a child says: it never blocks the child.
 ///
@@ -141,6 +142,7 @@ fn start(command: &mut Command, signals: &Signals, group: bool) -> io::Result<Pr
     }
     child::dies_with_parent(command, Signal::SIGTERM);
     child::with_signal_mask(command, signals.mask_before());
+    sigpipe::pass_on(command);
     let process = Process::from(&command.spawn()?);
     Ok(if group { process.leads_group() } else { process })
 }

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 
 use super::wire::Place;
-use crate::sys::child;
+use crate::sys::{child, sigpipe};
 
 /// Lines of `/proc/self/status` (proc(5)): who it is, what it may do, where it may run, and who
 /// looks on.
@@ -125,8 +125,8 @@ fn early_variables(common: &mut Vec<u8>) -> io::Result<()> {
 fn place(status: &str) -> Option<Place> {
     let value = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     let signals = |name: &str| u64::from_str_radix(value(name)?, 16).ok();
-    // Ignored by Rust's own runtime, which gives it back to whoever it becomes.
-    let pipe = 1 << (libc::SIGPIPE - 1);
+    // Rust's own runtime ignores it here.
+    let pipe = if sigpipe::was_ignored() { 0 } else { 1 << (libc::SIGPIPE - 1) };
     Some(Place {
         group: u32::try_from(nix::unistd::getpgrp().as_raw()).ok().filter(|&group| group > 0)?,
         umask: u32::from_str_radix(value("Umask:")?, 8).ok()?,

@@ -14,8 +14,8 @@ use super::call::Caller;
 use super::server::{Environment, Jobs, Server};
 use crate::jobserver;
 use crate::sys::child::{self, Process};
-use crate::sys::heap;
 use crate::sys::signals::Signals;
+use crate::sys::{heap, sigpipe};
 
 /// Fewer jobs than this are over before a warm compiler has paid for its own start.
 const JOBS_WORTH: usize = 3;
@@ -174,6 +174,7 @@ impl<'a> Compiler<'a> {
 fn command(path: &Path) -> Command {
     let mut command = Command::new(path);
     jobserver::scrub(&mut command);
+    sigpipe::pass_on(&mut command);
     command
 }
 

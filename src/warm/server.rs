@@ -20,7 +20,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, recv, sendmsg};
 use nix::unistd::Pid;
 
 use super::wire::{HELLO, Header, Place, STREAMS};
-use crate::sys::{child, fd, heap};
+use crate::sys::{child, fd, heap, sigpipe};
 
 /// What `build.rs` made of `preload.rs`; empty where warm compilers cannot be.
 const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/preload.so"));
@@ -86,6 +86,7 @@ impl Server {
         fd::inherit(&mut command, vec![theirs.as_raw_fd(), library.as_raw_fd()]);
         child::dies_with_parent(&mut command, Signal::SIGKILL);
         child::with_signal_mask(&mut command, mask);
+        sigpipe::pass_on(&mut command);
         let process = command.spawn()?;
         Ok(Server { socket, process, greeted: false })
     }

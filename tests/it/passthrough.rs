@@ -52,6 +52,26 @@ fn ends_are_the_tools_own() {
     }
 }
 
+/// Below a service that ignores SIGPIPE, tools do; elsewhere they do not.
+#[test]
+fn what_becomes_of_sigpipe_is_the_callers_choice() {
+    let space = faked("grep SigIgn: /proc/self/status\n");
+    for (around, ignored) in [("", false), ("--ignore-signal=PIPE", true)] {
+        for words in [
+            "clang -E a.c",
+            "clang -flto=thin -c a.c",
+            "grep SigIgn: /proc/self/status",
+            "run -q -- grep SigIgn: /proc/self/status",
+            "run -q -- clang -E a.c",
+        ] {
+            let told = space.real(&format!("env {around} {THINSHIM} {words}")).ok().stdout;
+            let signals = told.trim().rsplit('\t').next().expect("a number");
+            let signals = u64::from_str_radix(signals, 16).expect(signals);
+            assert_eq!(signals & 1 << 12 != 0, ignored, "{around} {words}: {told}");
+        }
+    }
+}
+
 #[test]
 fn streams_are_the_tools_own() {
     let space = faked("cat; echo to stderr >&2\n");
