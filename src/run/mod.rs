@@ -42,7 +42,7 @@ pub struct Options {
 }
 
 /// The run's warm compilers, or why there are none.
-type Warm = Result<Compilers, String>;
+type Listening = Result<Compilers, String>;
 
 /// Runs a command to its end, and ends as it does.
 ///
@@ -67,7 +67,7 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
     let jobs = Jobs::new(options.jobs, &site.jobserver())?;
     let mut command = command(options, site, &path)?;
     jobs.configure(&mut command);
-    let mut compilers: Option<Warm> = settings.warm.then(|| {
+    let mut compilers: Option<Listening> = settings.warm.then(|| {
         Compilers::listen(site, signals.mask_before()).map_err(|reason| reason.to_string())
     });
     if let Some(Ok(compilers)) = &compilers {
@@ -117,7 +117,7 @@ fn command(options: &Options, site: &Site, path: &OsStr) -> Result<Command, Fail
 }
 
 /// A run within a run is part of what that sums up.
-fn pass_on(outer: &Site, site: &Site, reports: &[u8], compilers: Option<&Warm>) {
+fn pass_on(outer: &Site, site: &Site, reports: &[u8], compilers: Option<&Listening>) {
     let mut reports = reports.to_owned();
     if let Some(Ok(compilers)) = compilers {
         reports.extend(compilers.front_ends.to_report().as_bytes());
@@ -134,7 +134,7 @@ fn tell(
     options: &Options,
     site: &Site,
     jobs: &Jobs,
-    compilers: Option<&Warm>,
+    compilers: Option<&Listening>,
     reports: &[u8],
     failed: bool,
 ) -> String {

@@ -125,7 +125,8 @@ fn set(signal: Signal, handler: SigHandler) {
     let _ = unsafe { sigaction(signal, &action) };
 }
 
-fn is_ignored(signal: Signal) -> bool {
+/// Whether this process ignores `signal`.
+pub(super) fn is_ignored(signal: Signal) -> bool {
     let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: a null pointer changes nothing, and all zeros are a valid `sigaction`.
     unsafe {

@@ -3,11 +3,13 @@
 //! `IgnoreSIGPIPE=`).
 #![expect(unsafe_code, reason = "looked at before the runtime, given back between fork and exec")]
 
-use std::mem::MaybeUninit;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::sys::signal::Signal;
+
+use super::signals::is_ignored;
 
 static IGNORED: AtomicBool = AtomicBool::new(false);
 
@@ -17,13 +19,7 @@ static IGNORED: AtomicBool = AtomicBool::new(false);
 static LOOK: extern "C" fn() = look;
 
 extern "C" fn look() {
-    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: a null pointer changes nothing, and all zeros are a valid `sigaction`.
-    let ignored = unsafe {
-        libc::sigaction(libc::SIGPIPE, ptr::null(), action.as_mut_ptr()) == 0
-            && action.assume_init().sa_sigaction == libc::SIG_IGN
-    };
-    IGNORED.store(ignored, Ordering::Relaxed);
+    IGNORED.store(is_ignored(Signal::SIGPIPE), Ordering::Relaxed);
 }
 
 /// Whether it was ignored when this process began.
