@@ -1,5 +1,6 @@
 //! Whether a link is distributed, and if not, why: decided before anything is written.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::OsString;
@@ -26,7 +27,7 @@ const NO_THIN: &str = "no ThinLTO bitcode is linked";
 #[derive(Debug)]
 pub enum Decision<'a> {
     /// There is no ThinLTO in it, or it is none of thinshim's business: the reason.
-    PassThrough(String),
+    PassThrough(Cow<'static, str>),
     /// lld alone costs less.
     Small(&'a Link, Inputs<'a>),
     /// In-process ThinLTO does it: output and reason.
@@ -110,11 +111,11 @@ pub fn decide<'a>(
             return Ok(if any_thin(&link) {
                 Decision::Fallback(link.output, reason.clone())
             } else {
-                Decision::PassThrough(NO_THIN.to_owned())
+                Decision::PassThrough(NO_THIN.into())
             });
         }
         Err((Refusal::PassThrough(reason) | Refusal::Bad(reason), _)) => {
-            return Ok(Decision::PassThrough(reason.clone()));
+            return Ok(Decision::PassThrough(reason.clone().into()));
         }
     };
     let fallback = |reason: String| Ok(Decision::Fallback(link.output.clone(), reason));
@@ -126,7 +127,7 @@ pub fn decide<'a>(
         }
     };
     if !inputs.modules.iter().any(|module| module.thin) {
-        return Ok(Decision::PassThrough(NO_THIN.to_owned()));
+        return Ok(Decision::PassThrough(NO_THIN.into()));
     }
     if settings.reproduce {
         return fallback("LLD_REPRODUCE: its tar file is to hold this very link".to_owned());

@@ -41,8 +41,55 @@ pub struct Options {
     pub command: Vec<OsString>,
 }
 
-/// The run's warm compilers, or why there are none.
-type Listening = Result<Compilers, String>;
+/// The run's warm tools.
+#[derive(Debug)]
+enum WarmTools {
+    /// Nobody wants them.
+    Off,
+    /// There are none, for this reason.
+    Missing(String),
+    /// They take jobs.
+    Listening(Box<Compilers>),
+}
+
+impl WarmTools {
+    fn start(site: &Site, signals: &Signals) -> WarmTools {
+        match Compilers::listen(site, signals.mask_before()) {
+            Ok(compilers) => WarmTools::Listening(Box::new(compilers)),
+            Err(reason) => WarmTools::Missing(reason.to_string()),
+        }
+    }
+
+    fn configure(&self, command: &mut Command) {
+        if let WarmTools::Listening(compilers) = self {
+            compilers.configure(command);
+        } else {
+            command.env_remove(site::TOKEN_VARIABLE);
+        }
+    }
+
+    /// What they do while the command runs.
+    fn beside(&mut self) -> Option<&mut dyn step::Beside> {
+        match self {
+            WarmTools::Listening(compilers) => Some(&mut **compilers),
+            _ => None,
+        }
+    }
+
+    fn front_ends(&self) -> FrontEnds {
+        match self {
+            WarmTools::Listening(compilers) => compilers.front_ends,
+            _ => FrontEnds::default(),
+        }
+    }
+
+    fn missing(&self) -> Option<&str> {
+        match self {
+            WarmTools::Missing(reason) => Some(reason),
+            _ => None,
+        }
+    }
+}
 
 /// Runs a command to its end, and ends as it does.
 ///
@@ -67,30 +114,22 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
     let jobs = Jobs::new(options.jobs, &site.jobserver())?;
     let mut command = command(options, site, &path)?;
     jobs.configure(&mut command);
-    let mut compilers: Option<Listening> = settings.warm.then(|| {
-        Compilers::listen(site, signals.mask_before()).map_err(|reason| reason.to_string())
-    });
-    if let Some(Ok(compilers)) = &compilers {
-        compilers.configure(&mut command);
-    } else {
-        command.env_remove(site::TOKEN_VARIABLE);
-    }
-    let beside = compilers.as_mut().and_then(|compilers| compilers.as_mut().ok());
-    let beside = beside.map(|compilers| compilers as &mut dyn step::Beside);
-    let ended = step::pass_beside(&mut command, &signals, beside)
+    let mut warm = if settings.warm { WarmTools::start(site, &signals) } else { WarmTools::Off };
+    warm.configure(&mut command);
+    let ended = step::pass_beside(&mut command, &signals, warm.beside())
         .map_err(|error| fail(&format!("run `{}`", options.command[0].display()), &error))?;
     let reports = fs::read(site.report()).unwrap_or_default();
     if let Some(outer) = Site::current() {
-        pass_on(&outer, site, &reports, compilers.as_ref());
+        pass_on(&outer, site, &reports, warm.front_ends());
     }
     if !options.quiet {
         let failed = !ended.status.success();
-        let text = tell(options, site, &jobs, compilers.as_ref(), &reports, failed);
+        let text = tell(options, site, &jobs, &warm, &reports, failed);
         // Nobody may be there to read it, which is no reason to end otherwise.
         let _ = std::io::stderr().write_all(text.as_bytes());
     }
     // Before this process ends, perhaps by a signal.
-    drop(compilers);
+    drop(warm);
     drop(jobs);
     drop(directory);
     drop(signals);
@@ -117,11 +156,9 @@ fn command(options: &Options, site: &Site, path: &OsStr) -> Result<Command, Fail
 }
 
 /// A run within a run is part of what that sums up.
-fn pass_on(outer: &Site, site: &Site, reports: &[u8], compilers: Option<&Listening>) {
+fn pass_on(outer: &Site, site: &Site, reports: &[u8], front_ends: FrontEnds) {
     let mut reports = reports.to_owned();
-    if let Some(Ok(compilers)) = compilers {
-        reports.extend(compilers.front_ends.to_report().as_bytes());
-    }
+    reports.extend(front_ends.to_report().as_bytes());
     let heard = Event::ALL.into_iter().filter(|&event| site.heard(event));
     heard.for_each(|event| outer.tell(event));
     let file = fs::OpenOptions::new().append(true).create(true).open(outer.report());
@@ -134,15 +171,10 @@ fn tell(
     options: &Options,
     site: &Site,
     jobs: &Jobs,
-    compilers: Option<&Listening>,
+    warm: &WarmTools,
     reports: &[u8],
     failed: bool,
 ) -> String {
-    let (front_ends, cold) = match compilers {
-        Some(Ok(compilers)) => (compilers.front_ends, None),
-        Some(Err(reason)) => (FrontEnds::default(), Some(reason.clone())),
-        None => (FrontEnds::default(), None),
-    };
     let circumstances = Circumstances {
         command: &options.command,
         jobserver: jobs.identity().map(|identity| identity.to_string()),
@@ -154,8 +186,8 @@ fn tell(
         lld_called: site.heard(Event::Lld),
         compiled: site.heard(Event::Compile),
         failed,
-        front_ends,
-        cold,
+        front_ends: warm.front_ends(),
+        cold: warm.missing().map(str::to_owned),
     };
     summary::tell(reports, &circumstances)
 }
