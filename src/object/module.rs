@@ -201,11 +201,16 @@ pub fn defines_symbols(index: &[u8], own: &[u8]) -> bool {
                 }
                 (
                     block::THIN_SUMMARY,
-                    code::FS_COMBINED
-                    | code::FS_COMBINED_PROFILE
-                    | code::FS_COMBINED_GLOBALVAR_INIT_REFS,
+                    code::FS_COMBINED | code::FS_COMBINED_PROFILE,
                     [_, module, flags, ..],
                 ) if self.module == Some(*module) => self.defined |= is_defined(*flags),
+                (
+                    block::THIN_SUMMARY,
+                    code::FS_COMBINED_GLOBALVAR_INIT_REFS,
+                    [_, module, flags, of_variable, ..],
+                ) if self.module == Some(*module) => {
+                    self.defined |= is_defined(*flags) && is_kept(*of_variable);
+                }
                 _ => {}
             }
             true
@@ -224,6 +229,14 @@ fn is_defined(flags: u64) -> bool {
     const COMMON: u64 = 10;
     let live = flags >> 5 & 1 == 1;
     live && matches!(flags & 0xf, EXTERNAL | WEAK_ANY | WEAK_ODR | COMMON)
+}
+
+/// Whether the flags of a variable (`getEncodedGVarFlags`) let others read what is written to it. One
+/// that is only read or only written is in no object where all who use it have its value.
+fn is_kept(flags: u64) -> bool {
+    const READ_ONLY: u64 = 1;
+    const WRITE_ONLY: u64 = 2;
+    flags & (READ_ONLY | WRITE_ONLY) == 0
 }
 
 /// Reads the facts of a bitcode file (without its wrapper). `look_for_asm` reads the function

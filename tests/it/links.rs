@@ -49,6 +49,27 @@ fn a_relocatable_link_of_many() {
     }
 }
 
+/// Modules of data that importers have taken the values of, or that nobody reads: their objects may
+/// have nothing.
+#[test]
+fn modules_of_which_nothing_is_left() {
+    for llvm in llvms() {
+        for (data, user) in [
+            (
+                "const int t[3] = {1, 2, 3};",
+                "extern const int t[3]; int main(void) { return t[1] - 2; }",
+            ),
+            ("_Bool flag = 0;", "extern _Bool flag; int main(void) { return flag; }"),
+            ("int last;", "extern int last; int main(void) { last = 3; return 0; }"),
+        ] {
+            let space = TestSpace::with_llvm(llvm);
+            space.compile("", &[("data.c", data), ("user.c", user)]);
+            assert_eq!(same_link(&space, &program("user.o data.o")), 2);
+            space.real("./recorded").ok();
+        }
+    }
+}
+
 /// Kbuild's single-object modules: `ld -r -o tmp a.o; mv tmp a.o`, and onto itself.
 #[test]
 fn a_relocatable_link_of_one_onto_itself() {
