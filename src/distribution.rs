@@ -25,13 +25,14 @@ use crate::thinlto::namesake::{Made, Source};
 use crate::thinlto::native_link::Scripts;
 use crate::thinlto::section_order::SectionOrder;
 use crate::thinlto::thin_link::{self, Paths};
+use crate::thinlto::visibility::Visibilities;
 use crate::thinlto::{names, native_link};
 use crate::warm::{Compiler, Warm};
 use crate::workdir::WorkDir;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -68,6 +69,8 @@ pub struct Distribution<'a> {
     /// What the thin link took out of archives for them.
     extracted: Extracted,
     patchable_sections: usize,
+    /// Copies of native objects with less visible symbols, and their modules.
+    restricted: Vec<(PathBuf, usize)>,
     /// What the thin link said: the native link says most of it again.
     thin_said: Vec<u8>,
     /// All that was passed on of what tools said.
@@ -135,6 +138,7 @@ impl<'a> Distribution<'a> {
             natives: vec![None; modules],
             extracted: Extracted::default(),
             patchable_sections: 0,
+            restricted: Vec::new(),
             thin_said: Vec::new(),
             said: Vec::new(),
             work,
@@ -329,7 +333,11 @@ impl<'a> Distribution<'a> {
 
     /// The native objects and the modules that they are of.
     fn modules(&self) -> Vec<(PathBuf, &OsStr)> {
-        self.jobs.iter().map(|job| (job.output.clone(), job.module.as_os_str())).collect()
+        let jobs = self.jobs.iter().map(|job| (job.output.clone(), job.module.as_os_str()));
+        let restricted = self.restricted.iter().map(|(copy, index)| {
+            (copy.clone(), self.prepared.inputs.modules[*index].path.as_os_str())
+        });
+        jobs.chain(restricted).collect()
     }
 
     /// The names of the modules in the order of their native objects, for who keeps the directory.
@@ -422,7 +430,7 @@ impl<'a> Distribution<'a> {
 
     fn native_link(&mut self) -> Result<Stop, Failure> {
         let since = Instant::now();
-        let regular = self.regular();
+        let regular = self.restrict_natives(self.regular())?;
         let order = self.order_script(regular.as_deref())?;
         let merge = self.merge_script()?;
         for namesake in &self.prepared.inputs.namesakes {
@@ -456,6 +464,45 @@ impl<'a> Distribution<'a> {
             self.name_modules_in_side_files()?;
         }
         Ok(Stop::Status(ended.status))
+    }
+
+    /// Puts copies in the places of native objects whose symbols are less visible by all modules
+    /// together than by the one that defines them. Returns the object in the place of `regular`.
+    fn restrict_natives(&mut self, regular: Option<PathBuf>) -> Result<Option<PathBuf>, Failure> {
+        let inputs = &self.prepared.inputs;
+        let fail = |error: io::Error| self.fail("cannot read a module's symbols", &error);
+        let linked = |index: usize| {
+            self.natives[index].is_some() || !inputs.modules[index].thin && !inputs.is_lazy(index)
+        };
+        let modules = (0..inputs.modules.len()).filter(|&index| linked(index));
+        let modules = modules.map(|index| Path::new(&inputs.modules[index].path));
+        let declared = Visibilities::declared(modules).map_err(fail)?;
+        if declared.is_empty() {
+            return Ok(regular);
+        }
+        let directory = self.work.path().join("restricted");
+        let fail = |error: io::Error| self.fail("cannot copy a native object", &error);
+        fs::create_dir_all(&directory).map_err(fail)?;
+        let mut restricted = Vec::new();
+        for (index, native) in self.natives.iter().enumerate() {
+            let Some(native) = native else { continue };
+            let copy = native_link::object_name(&directory, index + 1);
+            if declared.concern(Path::new(&inputs.modules[index].path)).map_err(fail)?
+                && declared.copy(native, &copy).map_err(fail)?
+            {
+                restricted.push((copy, index));
+            }
+        }
+        let copy = directory.join("regular.o");
+        let regular = match regular {
+            Some(object) if declared.copy(&object, &copy).map_err(fail)? => Some(copy),
+            regular => regular,
+        };
+        for (copy, index) in &restricted {
+            self.natives[*index] = Some(copy.clone());
+        }
+        self.restricted = restricted;
+        Ok(regular)
     }
 
     /// How many threads the native link may have: its own, and one for each token that is free.

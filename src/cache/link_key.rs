@@ -30,7 +30,7 @@ use crate::thinlto::script;
 
 /// Changes where a key of before must not be taken for one of now: whenever the steps of a link
 /// are put together in another way.
-const VERSION: &[u8] = concat!("thinshim link 2, ", env!("CARGO_PKG_VERSION")).as_bytes();
+const VERSION: &[u8] = concat!("thinshim link 3, ", env!("CARGO_PKG_VERSION")).as_bytes();
 /// `.include` files that include others, at most this deep.
 const INCLUDES_MAX: usize = 16;
 

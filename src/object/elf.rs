@@ -1,6 +1,7 @@
 //! ELF headers: is this native object what a back end should have written, which sections has it, and
 //! what does it define?
 
+use super::symbol_table::Visibility;
 use object::read::elf::{FileHeader, SectionHeader, SectionTable, Sym};
 use object::{Endianness, ReadRef, SectionIndex, elf};
 
@@ -89,9 +90,11 @@ fn class<H: FileHeader<Endian = Endianness>>(data: &[u8]) -> Result<Native, Stri
         let kind = section.sh_type(endian);
         native.has_contents |= flags & elf::SHF_ALLOC.0 != 0 && size != 0;
         if kind == elf::SHT_SYMTAB {
-            // The null symbol, and the FILE symbol that the assembler may add.
+            // Local symbols come first: the null symbol, and what the assembler may add (the file's
+            // name, RISC-V's `$d`).
             let entry: u64 = section.sh_entsize(endian).into();
-            native.has_contents |= entry != 0 && size / entry > 2;
+            let locals: u64 = section.sh_info(endian).into();
+            native.has_contents |= entry != 0 && size / entry > locals;
         }
         // Not the whole name: each of many sections may claim one that is as long as the file.
         let name = names.get(section.sh_name(endian) as usize..).unwrap_or_default();
@@ -194,6 +197,67 @@ fn globals_in<H: FileHeader<Endian = Endianness>>(data: &[u8]) -> Result<Vec<Glo
         globals.push(Global { name, weak: bind == elf::STB_WEAK });
     }
     Ok(globals)
+}
+
+/// Makes global symbols that a relocatable object defines less visible, where `wanted` says so of
+/// their names. Returns whether there were any.
+///
+/// # Errors
+/// A sentence, for anything that is not an ELF object.
+pub fn restrict(
+    data: &mut [u8],
+    wanted: impl Fn(&[u8]) -> Option<Visibility>,
+) -> Result<bool, String> {
+    // `st_other` of `Elf64_Sym` and of `Elf32_Sym`.
+    let (symbols, other_at) = match data.get(4) {
+        Some(&width) if width == elf::ELFCLASS64.0 => {
+            (restricted::<elf::FileHeader64<Endianness>>(data, wanted)?, 5)
+        }
+        Some(&width) if width == elf::ELFCLASS32.0 => {
+            (restricted::<elf::FileHeader32<Endianness>>(data, wanted)?, 13)
+        }
+        _ => return Err("it is not an ELF object".into()),
+    };
+    for &(at, visibility) in &symbols {
+        let other = data.get_mut(at + other_at).ok_or("its symbols are cut short")?;
+        *other = *other & !3 | visibility;
+    }
+    Ok(!symbols.is_empty())
+}
+
+/// Where the symbols are that are to be less visible, and their visibility as ELF has it.
+fn restricted<H: FileHeader<Endian = Endianness>>(
+    data: &[u8],
+    wanted: impl Fn(&[u8]) -> Option<Visibility>,
+) -> Result<Vec<(usize, u8)>, String> {
+    let Tables { endian, sections, .. } = tables::<H, _>(data)?;
+    let table = sections.iter().find(|section| section.sh_type(endian) == elf::SHT_SYMTAB);
+    let Some(table) = table else { return Ok(Vec::new()) };
+    let start: u64 = table.sh_offset(endian).into();
+    let entry: u64 = table.sh_entsize(endian).into();
+    let symbols = sections.symbols(endian, data, elf::SHT_SYMTAB).map_err(broken)?;
+    let mut found = Vec::new();
+    for (index, symbol) in (0..).zip(symbols.symbols()) {
+        if symbol.st_bind() == elf::STB_LOCAL || symbol.is_undefined(endian) {
+            continue;
+        }
+        let name = symbol.name(endian, symbols.strings()).map_err(broken)?;
+        let own = match symbol.st_visibility() {
+            elf::STV_DEFAULT => Visibility::Default,
+            elf::STV_PROTECTED => Visibility::Protected,
+            _ => Visibility::Hidden,
+        };
+        if let Some(visibility) = wanted(name).filter(|&visibility| visibility > own) {
+            let at = usize::try_from(start + index * entry).map_err(|_| "it is too large")?;
+            let visibility = match visibility {
+                Visibility::Default => elf::STV_DEFAULT,
+                Visibility::Protected => elf::STV_PROTECTED,
+                Visibility::Hidden => elf::STV_HIDDEN,
+            };
+            found.push((at, visibility.0));
+        }
+    }
+    Ok(found)
 }
 
 /// The ELF machine of a target triple's architecture; `None` for one that is not known here.

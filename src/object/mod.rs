@@ -9,4 +9,5 @@ pub mod elf;
 pub mod kind;
 pub mod module;
 pub mod record;
+pub mod symbol_table;
 pub mod wrapper;

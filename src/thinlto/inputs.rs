@@ -107,6 +107,14 @@ impl Inputs<'_> {
         Searching(found.collect())
     }
 
+    /// Whether a module is linked only where something needs it.
+    pub fn is_lazy(&self, module: usize) -> bool {
+        !self
+            .pieces
+            .iter()
+            .any(|piece| matches!(piece, Piece::Module { index, lazy: false } if *index == module))
+    }
+
     /// Lets copied members stand in `to` instead of `from`.
     pub fn move_members(&mut self, from: &Path, to: &Path) {
         if from == to {

@@ -12,3 +12,4 @@ pub mod native_link;
 pub mod script;
 pub mod section_order;
 pub mod thin_link;
+pub mod visibility;

@@ -30,5 +30,6 @@ mod space;
 mod steps;
 mod symbols;
 mod tokens;
+mod visibility;
 mod walk;
 mod warm;
