@@ -3,8 +3,7 @@
 //! lld takes a member out of its archive for a reference in bitcode, before that is compiled: its
 //! constructors and all else that is in it are linked, whatever becomes of the reference. Where a
 //! back end inlines or removes it, nothing in the native link would ask for the member any more. So
-//! these are asked for by name. With `--gc-sections` that keeps the section of one symbol of each,
-//! which in-process ThinLTO may drop.
+//! these are asked for by name.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::{OsStr, OsString};

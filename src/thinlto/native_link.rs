@@ -1,7 +1,8 @@
 //! The native link: native objects in the places of the bitcode.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use super::extracted::Extracted;
@@ -87,13 +88,22 @@ pub fn args(
         // modules' symbols. Not all of them outlive the back ends.
         args.push("--undefined-version".into());
     }
-    args.extend(extracted.symbols.iter().map(|symbol| {
-        let mut option = OsString::from("--undefined=");
-        option.push(symbol);
-        option
-    }));
+    args.extend(extracted.symbols.iter().map(|symbol| asking_for(symbol)));
     args.extend(threads.map(|threads| OsString::from(format!("--threads={threads}"))));
     args
+}
+
+/// The option that extracts a symbol's member. `--undefined` would do so, too, but makes the symbol
+/// one that `--gc-sections` keeps.
+fn asking_for(symbol: &OsStr) -> OsString {
+    let mut option = b"--undefined-glob=".to_vec();
+    for &byte in symbol.as_bytes() {
+        if b"*?[]\\".contains(&byte) {
+            option.push(b'\\');
+        }
+        option.push(byte);
+    }
+    OsString::from_vec(option)
 }
 
 fn has_option(inputs: &Inputs<'_>, wanted: impl Fn(&Row) -> bool) -> bool {

@@ -42,6 +42,31 @@ fn whole_archives() {
     }
 }
 
+/// What only dead bitcode asks for is in the link, but nothing that `--gc-sections` keeps.
+#[test]
+fn native_members_that_nothing_needs_go() {
+    // lld 14 does not tell of them.
+    for llvm in llvms().into_iter().filter(|&llvm| llvm > 14) {
+        let space = TestSpace::with_llvm(llvm);
+        space.compile(
+            "",
+            &[
+                (
+                    "main.c",
+                    "int never(void); void helper(void);\n\
+                     int main(void) { if (never()) helper(); return 0; }\n",
+                ),
+                ("never.c", "int never(void) { return 0; }\n"),
+            ],
+        );
+        space.write("helper.c", "void missing(void); void helper(void) { missing(); }\n");
+        space.real("clang -O2 -fPIE -ffunction-sections -c helper.c").ok();
+        space.real("llvm-ar rc libhelper.a helper.o").ok();
+        same_link(&space, &program("--gc-sections main.o never.o libhelper.a"));
+        space.is_clean();
+    }
+}
+
 /// LTO inlines the only reference to a member; the constructor in it runs all the same.
 #[test]
 fn an_extracted_constructor_stays() {
