@@ -4,35 +4,91 @@
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::LazyLock;
 
 use regex::bytes::Regex;
 
-static COMMENT: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"(?s-u)/\*.*?\*/").ok());
-static INPUTS: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r"(?-u)\b(?:INPUT|GROUP)\s*\(").ok());
-static INCLUDE: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r"(?m-u)\bINCLUDE\s+\S").ok());
+/// A script's tokens (`lld/ELF/ScriptLexer.cpp`), less comments: a quoted string, quotes included; a
+/// word; or any other character. In expressions newer releases of lld cut words smaller, and so may
+/// have more comments: what stands in those is a token here.
+fn tokens(script: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = script;
+    std::iter::from_fn(move || {
+        rest = behind_space(rest);
+        let length = match rest {
+            [] => return None,
+            // Without its end lld takes none of it.
+            [b'"', text @ ..] => text.iter().position(|&byte| byte == b'"')? + 2,
+            _ => rest.iter().position(|&byte| !is_of_word(byte)).unwrap_or(rest.len()).max(1),
+        };
+        let (token, more) = rest.split_at(length);
+        rest = more;
+        Some(token)
+    })
+}
+
+fn is_of_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"_.$/\\~=+[]*?-!^:".contains(&byte)
+}
+
+/// What follows blanks and comments: `/*` begins one where no word has begun, as in `lib/*(.text)`.
+fn behind_space(mut text: &[u8]) -> &[u8] {
+    loop {
+        text = match text {
+            [b'/', b'*', comment @ ..] => behind(comment, b"*/"),
+            [b'#', comment @ ..] => behind(comment, b"\n"),
+            [b' ' | b'\t'..=b'\r', rest @ ..] => rest,
+            _ => return text,
+        }
+    }
+}
+
+/// What follows `end`; nothing where it is not there.
+fn behind<'a>(text: &'a [u8], end: &[u8]) -> &'a [u8] {
+    let at = text.windows(end.len()).position(|window| window == end);
+    at.map_or(&[], |at| &text[at + end.len()..])
+}
 
 /// The names in a script's `INPUT` and `GROUP` commands: files, and `-l` names. `None` where the
 /// script includes another, which is not followed here.
 pub fn inputs(script: &[u8]) -> Option<Vec<OsString>> {
-    let text = COMMENT.as_ref()?.replace_all(script, &b" "[..]);
-    if INCLUDE.as_ref()?.is_match(&text) {
-        return None;
-    }
     let mut names = Vec::new();
-    let mut at = 0;
-    while let Some(found) = INPUTS.as_ref()?.find_at(&text, at) {
-        let list = parenthesised(&text[found.end()..]);
-        names.extend(split(list));
-        at = found.end() + list.len();
+    let mut tokens = tokens(script).peekable();
+    while let Some(token) = tokens.next() {
+        match token {
+            b"INCLUDE" => return None,
+            b"INPUT" | b"GROUP" => names.extend(list(&mut tokens)),
+            _ => {}
+        }
     }
     Some(names)
 }
 
-static CHOICE: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r#"(?-u)("[^"]*"|[^\s(){};,"]+)\s*\("#).ok());
+/// The names in a list that stands next, if one does; those of a nested one (`AS_NEEDED ( … )`) are
+/// among them.
+fn list<'a>(tokens: &mut std::iter::Peekable<impl Iterator<Item = &'a [u8]>>) -> Vec<OsString> {
+    let mut names = Vec::new();
+    if tokens.next_if_eq(&&b"("[..]).is_none() {
+        return names;
+    }
+    let mut depth = 1;
+    for token in tokens {
+        match token {
+            b"(" => depth += 1,
+            b")" => depth -= 1,
+            b"," | b"AS_NEEDED" => {}
+            name => names.push(OsStr::from_bytes(unquoted(name)).to_owned()),
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    names
+}
+
+fn unquoted(token: &[u8]) -> &[u8] {
+    let bare = token.strip_prefix(b"\"").and_then(|token| token.strip_suffix(b"\""));
+    bare.unwrap_or(token)
+}
 
 /// A pattern by which a script's input section description chooses among files
 /// (`InputSectionDescription` in `lld/ELF/LinkerScript.h`); or what only looks like one, such as the
@@ -64,24 +120,14 @@ impl FilePattern {
 /// The patterns by which a script's input section descriptions choose files, those of
 /// `EXCLUDE_FILE` too; `*`, which chooses all, is not among them.
 pub fn file_patterns(script: &[u8]) -> Vec<FilePattern> {
-    let (Some(comment), Some(choice)) = (COMMENT.as_ref(), CHOICE.as_ref()) else {
-        return vec![FilePattern { text: script.to_vec(), regex: None }];
-    };
-    let text = comment.replace_all(script, &b" "[..]);
     // A kernel's script says `*` a thousand times.
     let mut names = BTreeSet::new();
-    let mut at = 0;
-    while let Some(found) = choice.captures_at(&text, at) {
-        let (Some(whole), Some(word)) = (found.get(0), found.get(1)) else { break };
-        at = whole.end();
-        let word = word.as_bytes();
-        if word == b"EXCLUDE_FILE" {
-            let excluded = parenthesised(&text[at..]);
-            names.extend(split(excluded));
-            at += excluded.len();
-        } else {
-            let bare = word.strip_prefix(b"\"").and_then(|word| word.strip_suffix(b"\""));
-            names.insert(OsStr::from_bytes(bare.unwrap_or(word)).to_owned());
+    let mut tokens = tokens(script).peekable();
+    while let Some(token) = tokens.next() {
+        if token == b"EXCLUDE_FILE" {
+            names.extend(list(&mut tokens));
+        } else if tokens.peek() == Some(&&b"("[..]) && (token[0] == b'"' || is_of_word(token[0])) {
+            names.insert(OsStr::from_bytes(unquoted(token)).to_owned());
         }
     }
     names.remove(OsStr::new("*"));
@@ -118,29 +164,6 @@ fn glob(text: &[u8]) -> String {
     }
     regex.push('$');
     regex
-}
-
-/// What stands before the parenthesis that closes one already open.
-fn parenthesised(text: &[u8]) -> &[u8] {
-    let mut depth = 1;
-    for (at, byte) in text.iter().enumerate() {
-        match byte {
-            b'(' => depth += 1,
-            b')' if depth == 1 => return &text[..at],
-            b')' => depth -= 1,
-            _ => {}
-        }
-    }
-    text
-}
-
-/// The names in a list; nested `AS_NEEDED ( … )` counts as its contents.
-fn split(words: &[u8]) -> impl Iterator<Item = OsString> {
-    words
-        .split(|byte| byte.is_ascii_whitespace() || b",()".contains(byte))
-        .map(|word| word.strip_prefix(b"\"").and_then(|w| w.strip_suffix(b"\"")).unwrap_or(word))
-        .filter(|word| !word.is_empty() && *word != b"AS_NEEDED")
-        .map(|word| OsStr::from_bytes(word).to_owned())
 }
 
 #[cfg(test)]
@@ -185,7 +208,39 @@ mod tests {
     }
 
     #[test]
+    fn comments_are_lld_s() {
+        let words = |script: &str| {
+            let words =
+                tokens(script.as_bytes()).map(|word| String::from_utf8_lossy(word).into_owned());
+            words.collect::<Vec<_>>().join(" ")
+        };
+        for (script, expected) in [
+            ("a /* b */ c", "a c"),
+            ("a/* b */ c", "a/* b */ c"),
+            ("*lib/*.o(.text) /* end */", "*lib/*.o ( .text )"),
+            ("# lib/* is first\na /* b */", "a"),
+            ("(/**/a/**/)", "( a/**/ )"),
+            ("a # b", "a"),
+            ("a /* b", "a"),
+            ("\"a # /* b\"c", "\"a # /* b\" c"),
+            ("a \"b", "a"),
+            ("x=y;{.z:>w}", "x=y ; { .z: > w }"),
+        ] {
+            assert_eq!(words(script), expected, "{script}");
+        }
+    }
+
+    #[test]
     fn an_include_is_not_followed() {
+        for script in [
+            "INCLUDE\"other.lds\"",
+            "INCLUDE# x\nother.lds",
+            "# see lib/*\nINCLUDE other.lds\n/* end */",
+            "SECTIONS { .x : { lib/*(.x) } }\nINCLUDE other.lds\n/* end */",
+        ] {
+            assert_eq!(inputs(script.as_bytes()), None, "{script}");
+        }
+        assert_eq!(inputs(b"/* INCLUDE other.lds */ NOINCLUDE \"INCLUDE\""), Some(vec![]));
         assert_eq!(inputs(b"INCLUDE other.lds"), None);
         assert_eq!(inputs(b"SECTIONS { .text : { *(.text) } }"), Some(vec![]));
     }

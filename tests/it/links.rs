@@ -144,6 +144,8 @@ fn scripts_that_choose_by_files() {
             ("KEEP(*libtwo.a:(.text .text.*))", true),
             ("*native.o(.text*)", true),
             ("*main.o(.text*)", true),
+            ("# all of lib/* goes first\n*main.o(.text*) /* end */", true),
+            ("/*main.o(.text*)*/", false),
             ("*(EXCLUDE_FILE(*native.o *crtend.o) .text*)", true),
             ("*other.o(.text*) *libtwo.a:none.o(.text*) :native.o(.text*)", false),
         ] {
