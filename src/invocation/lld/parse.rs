@@ -292,6 +292,9 @@ impl Parser {
 
     fn finish(mut self, words: Vec<OsString>) -> (Link, Option<Refusal>) {
         for option in std::mem::take(&mut self.mllvm) {
+            if prints_and_ends(&option) {
+                self.pass_through.get_or_insert_with(|| "-mllvm: asks for help".into());
+            }
             if let Err(why) = self.link.lto.llvm_option(&option) {
                 self.step_aside("-mllvm".as_ref(), &why);
             }
@@ -307,6 +310,9 @@ impl Parser {
         }
         if self.relocatable && self.pie {
             self.bad.get_or_insert_with(|| "-r and -pie may not be used together".into());
+        }
+        if self.link.threads.as_deref().is_some_and(|threads| !is_positive(threads)) {
+            self.bad.get_or_insert_with(|| "--threads: no positive number".into());
         }
         if self.lto_full {
             self.step_aside("--lto=full".as_ref(), "no ThinLTO");
@@ -338,6 +344,27 @@ impl Parser {
         }
         (link, refusal)
     }
+}
+
+/// Whether LLVM's option parser answers by itself (`CommandLine.cpp`), and nothing is linked.
+fn prints_and_ends(option: &OsStr) -> bool {
+    let name = option.as_bytes();
+    let name = name.strip_prefix(b"--").or(name.strip_prefix(b"-")).unwrap_or(name);
+    matches!(name, b"help" | b"help-hidden" | b"help-list" | b"help-list-hidden" | b"version")
+}
+
+/// Whether lld takes it for a positive number (`llvm::to_integer` with a radix by the prefix).
+fn is_positive(text: &OsStr) -> bool {
+    let Some(text) = text.to_str() else { return false };
+    let lower = text.to_ascii_lowercase();
+    let (digits, radix) = match lower.as_bytes() {
+        [b'0', b'x', ..] => (&lower[2..], 16),
+        [b'0', b'b', ..] => (&lower[2..], 2),
+        [b'0', b'o', ..] => (&lower[2..], 8),
+        [b'0', b'0'..=b'9', ..] => (&lower[1..], 8),
+        _ => (&lower[..], 10),
+    };
+    !digits.starts_with('+') && u32::from_str_radix(digits, radix).is_ok_and(|number| number > 0)
 }
 
 impl fmt::Display for Refusal {

@@ -214,6 +214,25 @@ fn relocatable_is_static_wherever_it_stands() {
 }
 
 #[test]
+fn numbers_of_threads() {
+    for good in ["1", "16", "0x4", "0X4", "010", "0b11", "0o7"] {
+        assert!(parse(words(&format!("x.o --threads=0 --threads={good}"))).is_ok(), "{good}");
+    }
+    for bad in ["0", "x", "-1", "+1", "2x", "", "09", "0x", "0b2", "4294967296"] {
+        let line = format!("x.o --threads=4 --threads={bad}");
+        assert!(matches!(refusal(&line), Refusal::Bad(_)), "{bad}");
+    }
+}
+
+#[test]
+fn llvm_s_own_answers() {
+    for option in ["-help", "--help-list-hidden", "-version"] {
+        let line = format!("x.o -mllvm {option}");
+        assert!(matches!(refusal(&line), Refusal::PassThrough(_)), "{option}");
+    }
+}
+
+#[test]
 fn a_plugin_option_of_two_words_is_one() {
     let link = link(
         "-plugin-opt O3 --plugin-opt -mattr=+avx2,-sse4a -plugin-opt thinlto -plugin-opt mcpu=znver4 x.o",
