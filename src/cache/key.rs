@@ -35,6 +35,10 @@ const VERSION: &[u8] = b"thinshim back end 1";
 /// `.include` files that include others, at most this deep.
 const INCLUDES_MAX: usize = 16;
 
+/// LLVM's options that print to stdout begin so (`-mllvm -print-pipeline-passes`); what was printed is
+/// not in the cache.
+const PRINT: [&[u8]; 6] = [b"-print", b"--print", b"-help", b"--help", b"-version", b"--version"];
+
 /// The names of a key's parts, in order.
 pub const PARTS: [&str; 7] =
     ["compiler", "options", "environment", "module", "index", "imported modules", "files"];
@@ -237,9 +241,10 @@ impl Keys {
             search |= text.starts_with(b"-Wa,") && text.windows(2).any(|two| two == b"-I");
             search |= text == b"-Xassembler";
             if text.ends_with(b"=native") {
-                parts.add(
-                    processor().ok_or("-march=native on a processor that does not tell")?.bytes(),
-                );
+                parts.add(native()?.bytes());
+            }
+            if PRINT.iter().any(|start| text.starts_with(start)) {
+                return Err("an option makes clang print");
             }
             for path in files_of(word) {
                 match self.files.plain(&path) {
@@ -293,7 +298,15 @@ pub(super) fn possible_files(word: &OsStr) -> Vec<OsString> {
         .collect()
 }
 
-/// What `native` means here: the lines of `/proc/cpuinfo` that tell one model from another.
+/// What `native` means here, as a part of a key.
+///
+/// # Errors
+/// Why there is none.
+pub(super) fn native() -> Result<Digest, &'static str> {
+    processor().ok_or("-march=native on a processor that does not tell")
+}
+
+/// The lines of `/proc/cpuinfo` that tell one model from another.
 fn processor() -> Option<Digest> {
     const TELLING: [&str; 9] = [
         "vendor_id",

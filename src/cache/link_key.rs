@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::digest::{Digest, Parts};
-use super::key::{Keys, possible_files};
+use super::key::{Keys, native, possible_files};
 use crate::invocation::lld::{Act, Element, Fate, Kind, Link};
 use crate::object::archive::{self, Place};
 use crate::object::assembly::{Name, Opened};
@@ -139,6 +139,9 @@ fn command_line(
         }
         for word in words {
             parts.add(word.as_bytes());
+            if word.as_bytes().ends_with(b"=native") {
+                parts.add(native()?.bytes());
+            }
         }
         if row.fate == Fate::Drop || !row.form.takes_value() {
             continue;
@@ -162,7 +165,9 @@ fn command_line(
 /// Adds the files that an option's value may name; says whether the whole value names one.
 fn named(keys: &mut Keys, value: &OsStr, inputs: &mut Parts) -> Result<bool, Reason> {
     let mut whole = false;
-    for name in possible_files(value) {
+    // A value may begin as options do.
+    let odd = value.as_bytes().starts_with(b"-").then(|| value.to_owned());
+    for name in possible_files(value).into_iter().chain(odd) {
         match keys.files.plain(&name) {
             Ok(facts) => {
                 whole |= name == value;
@@ -305,9 +310,13 @@ fn add_files(
             path.push(name);
             path
         });
+        let mut found = false;
         for path in std::iter::once(name.to_owned()).chain(below) {
             match keys.files.plain(&path) {
-                Ok(facts) => parts.add(facts.digest.bytes()),
+                Ok(facts) => {
+                    found = true;
+                    parts.add(facts.digest.bytes());
+                }
                 Err(error)
                     if error.kind() == io::ErrorKind::InvalidInput
                         && !Path::new(&path).is_dir() =>
@@ -325,6 +334,10 @@ fn add_files(
                 more.read(&text);
                 add_files(keys, &more, search_paths, parts, depth + 1)?;
             }
+        }
+        // It may be no name, but a macro's argument.
+        if !found {
+            return Err("assembly opens a file that is not to be found");
         }
     }
     Ok(())

@@ -7,6 +7,9 @@
 /// handful, and each new one is compared with all before it.
 const NAMES_MAX: usize = 1024;
 
+/// Begins LLVM's alternate macros, whose arguments are words without a backslash.
+const ALTMACRO: &[u8] = b".altmacro";
+
 /// A file that assembly opens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Name {
@@ -28,7 +31,8 @@ pub struct Opened {
 impl Opened {
     /// Adds what `text` opens.
     pub fn read(&mut self, text: &[u8]) {
-        self.unclear |= is_computed(text);
+        // In it, any word may be a macro's argument.
+        self.unclear |= is_computed(text) || find(text, ALTMACRO).is_some();
         let mut rest = text;
         while let Some(at) = find(rest, b".inc") {
             let after = &rest[at + 4..];
@@ -71,9 +75,9 @@ impl Opened {
     }
 }
 
-/// Whether the text has `.incbin` or `.include` in it. LLVM reads directives in any case.
+/// Whether the text has `.incbin` or `.include` in it, or may put them together. LLVM reads directives in any case.
 pub fn names_files(text: &[u8]) -> bool {
-    find(text, b".incbin").is_some() || find(text, b".include").is_some()
+    [&b".incbin"[..], b".include", ALTMACRO].iter().any(|word| find(text, word).is_some())
 }
 
 fn find(text: &[u8], word: &[u8]) -> Option<usize> {
@@ -141,6 +145,12 @@ mod tests {
     }
 
     #[test]
+    fn files_may_be_named_without_their_directives() {
+        assert!(names_files(b".altmacro\nm .inc bin"));
+        assert!(!names_files(b"nop"));
+    }
+
+    #[test]
     fn what_cannot_be_told_is_unclear() {
         for text in [
             ".incbin \\file",
@@ -154,6 +164,8 @@ mod tests {
             ".incbin <a>",
             ".include",
             ".include2 \"a\"",
+            ".altmacro\n.macro m a b\na&b \"f\"\n.endm\nm .inc bin",
+            ".ALTMACRO\n.macro m f\n.incbin \"f\"\n.endm\nm a",
         ] {
             assert!(opened(text).unclear, "{text}");
         }
