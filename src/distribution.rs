@@ -308,25 +308,32 @@ impl<'a> Distribution<'a> {
         Ok(Some(word))
     }
 
-    fn run_linker(&self, args: &[OsString]) -> Result<step::Ended, Failure> {
+    fn run_linker(&mut self, args: &[OsString]) -> Result<step::Ended, Failure> {
         log::debug!("{} {args:?}", self.linker.display());
         let mut command = Command::new(self.linker);
         match self.in_a_file(args)? {
             Some(word) => command.arg(word),
             None => command.args(args),
         };
+        let mut said_on_stdout = false;
         let fail = |error| self.fail(&format!("cannot run {}", self.linker.display()), &error);
-        let heard = self.prepared.link.is_talkative().then(step::capture_file).transpose();
-        let heard = heard.map_err(fail)?;
+        // What is kept says nothing on stdout.
+        let hears = self.prepared.link.is_talkative() || self.cached_link.is_some();
+        let heard = hears.then(step::capture_file).transpose().map_err(fail)?;
         // lld tells its flavour by its name, and a symlink's target may have another.
         let name = OsStr::new("ld.lld");
         let output = &self.prepared.link.output;
         let ended = linker::hear(&mut command, name, heard.as_ref(), output, self.signals);
         let ended = ended.map_err(fail)?;
         if let Some(file) = heard {
-            let text = names::of_modules(&step::captured(file).map_err(fail)?, &self.modules());
+            let text = step::captured(file).map_err(fail)?;
+            said_on_stdout = !text.is_empty();
+            let text = names::of_modules(&text, &self.modules());
             // Nobody may be there to read it, which is no reason to end otherwise.
             let _ = std::io::stdout().write_all(&self.with_archive_names(&text, false));
+        }
+        if said_on_stdout && self.cached_link.take().is_some() {
+            self.report.link_not_cached = Some(link::ON_STDOUT);
         }
         Ok(ended)
     }

@@ -1,5 +1,6 @@
 //! One ThinLTO link, from its command line to its output.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -7,7 +8,7 @@ use std::time::Instant;
 use crate::Failure;
 use crate::back_end_call;
 use crate::cache::CachedLink;
-use crate::cache::link::Tools;
+use crate::cache::link::{self, Tools};
 use crate::cache::link_key::Action;
 use crate::cache::settings::Mode;
 use crate::decision::{self, Decision, Prepared};
@@ -20,8 +21,8 @@ use crate::linker;
 use crate::report::Report;
 use crate::settings::Settings;
 use crate::stop::ThinLinked;
-use crate::sys::child;
 use crate::sys::signals::Signals;
+use crate::sys::{child, step};
 use crate::thinlto::inputs::Inputs;
 
 /// Does the link that `call` asks for.
@@ -72,16 +73,30 @@ fn small(
         told.cache_damaged = 1;
     }
     if !cached.is_writable() {
+        if let Some(warning) = cached.unwritable.take() {
+            failure::warn(warning);
+            told.link_not_cached = Some("the cache cannot be written to");
+        }
         report(&told)?;
         return linker::become_single(call, linker);
     }
-    let ended = linker::run_single(call, linker, &link.output)?;
+    let own = |error| own(&format!("link of {}", link.output.display()), &error);
+    let heard = step::capture_file().map_err(own)?;
+    let stdout = heard.try_clone().map_err(own)?;
+    let ended = linker::run_single(call, linker, &link.output, &stdout)?;
+    let heard = step::captured(heard).map_err(own)?;
+    // Nobody may be there to read it, which is no reason to end otherwise.
+    let _ = io::stdout().write_all(&heard);
     back_end_call::say(&ended.said);
     if let Some(signal) = ended.interrupted {
         return Ok(child::end_by(signal));
     }
     if ended.status.success() {
-        told.link_not_cached = cached.keep(&ended.said, None).err();
+        told.link_not_cached = if heard.is_empty() {
+            cached.keep(&ended.said, None).err()
+        } else {
+            Some(link::ON_STDOUT)
+        };
         report(&told)?;
     }
     Ok(child::end_as(ended.status))

@@ -67,14 +67,19 @@ fn run_by_site(tool: &Tool, linker: &Path, args: &[OsString]) -> Option<ExitStat
     call::run(&Site::current()?, &call, |words| !lld::starts_jobs(words))
 }
 
-/// As [`become_single`], for who wants to hear how it ended.
+/// As [`become_single`], for who wants to hear how it ended, and on stdout in `stdout`.
 ///
 /// # Errors
 /// Where the linker cannot be run.
-pub fn run_single(call: &Tool, linker: &Path, output: &Path) -> Result<step::Ended, Failure> {
+pub fn run_single(
+    call: &Tool,
+    linker: &Path,
+    output: &Path,
+    stdout: &File,
+) -> Result<step::Ended, Failure> {
     let signals = Signals::hold().map_err(|error| failure(linker, &error))?;
     let mut command = command(call, linker, &[threads_option(1)]);
-    hear(&mut command, call.program(), None, output, &signals)
+    hear(&mut command, call.program(), Some(stdout), output, &signals)
         .map_err(|error| failure(linker, &error))
 }
 

@@ -333,7 +333,7 @@ impl Desk {
     }
 }
 
-fn cannot_write(directory: &Path, error: &io::Error) -> String {
+pub(super) fn cannot_write(directory: &Path, error: &io::Error) -> String {
     format!(
         "cannot write to the cache {}: {error}; nothing more is stored by this link \
          (THINSHIM_CACHE=read only reads, THINSHIM_CACHE_DIR names another)",

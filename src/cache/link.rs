@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::claim::Claim;
-use super::desk::Brought;
+use super::desk::{Brought, cannot_write};
 use super::digest::Digest;
 use super::files::{self, Files};
 use super::key::Keys;
@@ -20,6 +20,9 @@ use super::store::{Copied, Store};
 use super::{bound, environment, identity};
 use crate::object::assembly::{Name, Opened};
 use crate::sys::commit::Temporary;
+
+/// Why a link is not kept that says something on stdout: what comes from the cache is silent there.
+pub const ON_STDOUT: Reason = "it says something on stdout";
 
 /// The tools of a link.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +53,8 @@ pub struct CachedLink {
     before: Option<Signature>,
     /// The entry was not what had been stored: told in these words.
     pub damaged: Option<String>,
+    /// The cache was asked for by name, and nothing can be written there: told in these words.
+    pub unwritable: Option<String>,
 }
 
 impl CachedLink {
@@ -64,8 +69,14 @@ impl CachedLink {
     ) -> Result<CachedLink, Reason> {
         let writable = settings.mode == Mode::On;
         let output = &action.link.output;
+        let mut unwritable = None;
         let store = Store::open(&settings.directory, writable)
-            .or_else(|_| Store::open(&settings.directory, false))
+            .or_else(|error| {
+                if !settings.is_default {
+                    unwritable = Some(cannot_write(&settings.directory, &error));
+                }
+                Store::open(&settings.directory, false)
+            })
             .map_err(|_| "the cache directory cannot be used")?;
         let record = Record::load(store.root(), output);
         let opened = key_parts(&store, tools, action);
@@ -89,6 +100,7 @@ impl CachedLink {
             claim: None,
             before: None,
             damaged: None,
+            unwritable,
             store,
         };
         if tools.clang.is_none() {

@@ -176,6 +176,67 @@ fn files_of_options_are_in_the_key() {
     changed(&space, &line);
 }
 
+/// One with a name like an option's; and those that bring in others, in whatever words.
+#[test]
+fn scripts_are_in_the_key() {
+    let space = space(NEWEST);
+    space.compile("-ffunction-sections", &[MAIN]);
+    for small in ["0", "1M"] {
+        for section in [".one", ".two"] {
+            let script = format!("SECTIONS {{ {section} : {{ *(.text.main) }} }}\n");
+            space.write("-inc.lds", script);
+            // Compares with the link that has no cache.
+            let line = format!("{THREE} -T-inc.lds");
+            link_with(&space, &line, |run| run.env("THINSHIM_SMALL", small));
+        }
+    }
+    space.write("inc.lds", "SECTIONS { .one : { *(.text.main) } }\n");
+    for text in [
+        "INCLUDE\"inc.lds\"\n",
+        "INCLUDE# x\ninc.lds\n",
+        "# see drivers/*\nINCLUDE inc.lds\n/* end */\n",
+        "SECTIONS { .x : { lib/*(.foo) } }\nINCLUDE inc.lds\n/* end */\n",
+    ] {
+        space.write("main.lds", text);
+        space
+            .strict(&format!("ld.lld {THREE} -T main.lds -o out"))
+            .fails(120, &["main.lds includes another"]);
+    }
+}
+
+/// What lld and clang print comes each time.
+#[test]
+fn words_on_stdout_are_not_lost() {
+    let space = space(NEWEST);
+    let compiled = "-mllvm -print-pipeline-passes";
+    for (compiled, linked) in [("", compiled), (compiled, ""), ("", "-mllvm -pass-remarks=inline")]
+    {
+        space.compile(compiled, &[MAIN]);
+        for small in ["0", "1M"] {
+            let link = || {
+                let run = space.strict(&format!("ld.lld {THREE} {linked} -o out"));
+                run.env("THINSHIM_SMALL", small).env("THINSHIM_JOBS", "1").ok()
+            };
+            let (first, second) = (link(), link());
+            assert_eq!(first.stdout, second.stdout, "{compiled}, {linked}, {small}");
+            assert_eq!(first.stderr, second.stderr, "{compiled}, {linked}, {small}");
+        }
+    }
+}
+
+/// What lld refuses, it refuses where the output is in the cache, too.
+#[test]
+fn wrong_values_are_not_left_out() {
+    let space = space(NEWEST);
+    link(&space, THREE);
+    for threads in ["--threads=0", "--threads=x", "--threads=-1", "--threads=2x"] {
+        let line = format!("ld.lld {THREE} {threads} -o out");
+        let real = space.real(&line).end();
+        let shim = space.shim(&line).env("THINSHIM_SMALL", "0").end();
+        assert_eq!((shim.end(), shim.stderr), (real.end(), real.stderr), "{threads}");
+    }
+}
+
 #[test]
 fn tools_and_environment_are_in_the_key() {
     let space = space(NEWEST);
