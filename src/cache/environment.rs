@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use super::digest::{Digest, Parts};
+use crate::invocation::clang;
 
 /// Variables whose names begin so:
 ///
@@ -44,6 +45,9 @@ pub fn digest(
         if begins(&name, &WRITES) {
             return Err("the environment makes clang write a log");
         }
+        if begins(&name, &["CCC_"]) && edits_depend_on_more(&value) {
+            return Err("the environment edits options that name files, or the processor");
+        }
         if begins(&name, &READ) || READ_WHOLE.iter().any(|whole| name == *whole) {
             read.push((name, value));
         }
@@ -55,6 +59,20 @@ pub fn digest(
         parts.add(value.as_bytes());
     }
     Ok(parts.digest())
+}
+
+/// Whether an edit of the driver's command line (`applyOneOverrideOption` in clang's `Driver.cpp`) has an
+/// option that hangs on more than its words.
+fn edits_depend_on_more(edits: &OsStr) -> bool {
+    let words = edits.as_bytes().split(|&byte| byte == b' ');
+    let options: Vec<OsString> = words
+        .map(|word| word.strip_prefix(b"+").or(word.strip_prefix(b"^")).unwrap_or(word))
+        .map(|word| OsStr::from_bytes(word).to_owned())
+        .collect();
+    clang::depends_on_more(&options)
+        // Text in the place of text may make any option.
+        || edits.as_bytes().starts_with(b"s/")
+        || edits.as_bytes().windows(3).any(|three| three == b" s/")
 }
 
 #[cfg(test)]
@@ -70,6 +88,9 @@ mod tests {
         assert_eq!(with(&[("HOME", "/x"), ("SOURCE_DATE_EPOCH", "1")]), none);
         assert_ne!(with(&[("CCC_OVERRIDE_OPTIONS", "+-O0")]), none);
         assert_ne!(with(&[("LD_PRELOAD", "x.so")]), none);
+        for edits in ["# +-fbasic-block-sections=list=x", "+-march=native", "s/-O1/-O2/"] {
+            assert!(with(&[("CCC_OVERRIDE_OPTIONS", edits)]).is_err(), "{edits}");
+        }
         assert_eq!(
             with(&[("CPATH", "a"), ("LLVM_X", "b")]),
             with(&[("LLVM_X", "b"), ("CPATH", "a")])

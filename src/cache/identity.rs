@@ -19,7 +19,7 @@ use std::time::SystemTime;
 
 use super::digest::{self, Digest, Parts};
 use super::signature::{Signature, Signed};
-use crate::invocation::response;
+use crate::invocation::{clang, response};
 
 const HEADER: &str = "thinshim tool 2";
 
@@ -59,6 +59,8 @@ fn with_loader(
 ) -> Result<(Digest, Option<Memo>), Unknown> {
     const UNREADABLE: Unknown = "the compiler cannot be read";
     let program = fs::canonicalize(program).map_err(|_| UNREADABLE)?;
+    // lld has no configuration files, and does without the check of what they say.
+    let is_configured = called.is_none();
     let called = called.map_or(program.as_os_str(), OsStr::new).to_owned();
     let mut name = Parts::new().with(program.as_os_str().as_bytes());
     for value in loader {
@@ -92,10 +94,13 @@ fn with_loader(
             configurations.extend(configuration_files(directory));
         }
     }
-    for file in &configurations {
-        if !includes(file).map_err(|_| UNREADABLE)?.iter().all(|file| configurations.contains(file))
-        {
+    for file in configurations.iter().filter(|_| is_configured) {
+        let words = words(file).map_err(|_| UNREADABLE)?;
+        if !includes(file, &words).iter().all(|file| configurations.contains(file)) {
             return Err("the compiler's configuration includes files from elsewhere");
+        }
+        if clang::depends_on_more(&words) {
+            return Err("the compiler's configuration names files, or the processor");
         }
     }
     files.extend(configurations);
@@ -210,18 +215,20 @@ fn configuration_files(directory: &Path) -> Vec<PathBuf> {
 
 /// The files that a configuration file includes, relative to its own directory where they do not
 /// say otherwise (clang's manual, "Configuration files").
-fn includes(file: &Path) -> io::Result<Vec<PathBuf>> {
-    let text = fs::read(file)?;
-    let words = text
-        .split(|&byte| byte == b'\n')
-        .filter(|line| !line.trim_ascii_start().starts_with(b"#"))
-        .filter_map(response::tokenize)
-        .flatten();
+fn includes(file: &Path, words: &[OsString]) -> Vec<PathBuf> {
     let directory = file.parent().unwrap_or(Path::new("/"));
-    let named = |word: OsString| {
+    let named = |word: &OsString| {
         Some(directory.join(OsStr::from_bytes(word.as_bytes().strip_prefix(b"@")?)))
     };
-    Ok(words.filter_map(named).collect())
+    words.iter().filter_map(named).collect()
+}
+
+/// The words of a configuration file.
+fn words(file: &Path) -> io::Result<Vec<OsString>> {
+    let text = fs::read(file)?;
+    let lines = text.split(|&byte| byte == b'\n');
+    let lines = lines.filter(|line| !line.trim_ascii_start().starts_with(b"#"));
+    Ok(lines.filter_map(response::tokenize).flatten().collect())
 }
 
 fn said(command: &mut Command) -> io::Result<Vec<u8>> {
@@ -249,7 +256,7 @@ mod tests {
         let file = space.path().join("clang.cfg");
         fs::write(&file, "# @not.cfg\n-O2 @more.cfg\n@/etc/other -DX='@y'\n").expect("a file");
         let expected = [space.path().join("more.cfg"), PathBuf::from("/etc/other")];
-        assert_eq!(includes(&file).expect("a file"), expected);
+        assert_eq!(includes(&file, &words(&file).expect("a file")), expected);
     }
 
     /// Any program whose `--version` succeeds will do.

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 pub use back_end::BackEnd as BackEndCall;
 pub use options::{
-    Refused, back_end_options, check, follow_profile, known_to_linker, refuses_pic, target,
-    with_absolute_files, without_llvm, without_loop_alignment,
+    Refused, back_end_options, check, depends_on_more, follow_profile, known_to_linker,
+    refuses_pic, target, with_absolute_files, without_llvm, without_loop_alignment,
 };
 use table::{Fate, Row};
 

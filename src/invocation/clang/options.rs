@@ -60,6 +60,16 @@ pub fn back_end_options(args: &[OsString]) -> Result<Vec<OsString>, Refused> {
     Ok(options)
 }
 
+/// Whether what words on a compile's command line do to code may hang on more than themselves: on
+/// files that they name, or on this machine's processor. Yes where they are not understood.
+pub fn depends_on_more(words: &[OsString]) -> bool {
+    let native = |word: &OsString| word.as_bytes().ends_with(b"=native");
+    back_end_options(words).map_or(true, |options| {
+        options.iter().any(|word| word.as_bytes().contains(&b'/') || native(word))
+            || with_absolute_files(&options, Path::new("/")) != options
+    })
+}
+
 fn is_response_file(word: &OsStr) -> bool {
     word.as_bytes().starts_with(b"@")
 }
