@@ -163,7 +163,7 @@ pub(super) fn tell(reports: &[u8], circumstances: &Circumstances<'_>) -> String 
     let fallen = sums.fallen();
     let links = sums.distributed + sums.small + fallen + sums.link_hits;
     if links == 0 && sums.called.all == 0 {
-        lines.push(format!("no ThinLTO link was seen: {}", why_nothing(circumstances)));
+        lines.push(nothing(circumstances));
     } else if links > 0 {
         let mut line = format!(
             "{}: {} distributed, {} small (left to lld), {}",
@@ -249,13 +249,18 @@ pub(super) fn tell(reports: &[u8], circumstances: &Circumstances<'_>) -> String 
 }
 
 /// The likely reason why no link was seen.
+fn nothing(circumstances: &Circumstances<'_>) -> String {
+    if circumstances.failed {
+        return "no ThinLTO link came to its end: the command failed, or was interrupted"
+            .to_owned();
+    }
+    format!("no ThinLTO link was seen: {}", why_nothing(circumstances))
+}
+
 fn why_nothing(circumstances: &Circumstances<'_>) -> String {
     let named = |word: &&OsString| names_by_path(word);
     let by_path = circumstances.command.iter().find(named);
     let llvm = circumstances.llvm.as_deref().filter(|llvm| llvm.as_bytes().ends_with(b"/"));
-    if circumstances.failed {
-        return "the command failed, or was interrupted, before one".to_owned();
-    }
     if circumstances.compiled {
         return "objects were compiled for ThinLTO, but ld.lld was not called by way of PATH (is \
                 LD a path? is the linker another one?)"
@@ -385,7 +390,6 @@ mod tests {
             (Circumstances { clang_called: true, ..ours() }, "-flto=thin"),
             (Circumstances { clang_called: true, compiled: true, ..ours() }, "LD"),
             (Circumstances { lld_called: true, ..ours() }, "bitcode"),
-            (Circumstances { compiled: true, failed: true, ..ours() }, "failed"),
             (Circumstances { command: &command, ..ours() }, "`CC=/usr/bin/clang-22`"),
             (Circumstances { llvm: Some("/l/".into()), ..ours() }, "LLVM=/l/"),
         ] {
@@ -394,5 +398,8 @@ mod tests {
             assert!(text.contains(reason), "{reason}: {text}");
             assert_eq!(text.lines().count(), 1, "{text}");
         }
+        let failed = Circumstances { compiled: true, failed: true, ..ours() };
+        let text = tell(b"", &failed);
+        assert!(text.starts_with("thinshim: no ThinLTO link came to its end: "), "{text}");
     }
 }
