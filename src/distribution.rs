@@ -6,7 +6,7 @@ use crate::cache::settings::Mode;
 use crate::cache::{Cache, CachedLink, Outcome, Start, link};
 use crate::decision::Prepared;
 use crate::failure;
-use crate::invocation::lld::Side;
+use crate::invocation::lld::{Element, Side};
 use crate::invocation::response;
 use crate::jobserver::Pool;
 use crate::linker;
@@ -20,12 +20,12 @@ use crate::sys::signals::Signals;
 use crate::sys::{commit, step};
 use crate::thinlto::back_end::BackEnd;
 use crate::thinlto::extracted::Extracted;
-use crate::thinlto::inputs::{Extract, Inputs, Searching};
+use crate::thinlto::inputs::{Extract, Inputs, Piece, Searching};
 use crate::thinlto::namesake::{Made, Source};
 use crate::thinlto::native_link::Scripts;
+use crate::thinlto::resolution::Resolution;
 use crate::thinlto::section_order::SectionOrder;
 use crate::thinlto::thin_link::{self, Paths};
-use crate::thinlto::visibility::Visibilities;
 use crate::thinlto::{names, native_link};
 use crate::warm::{Compiler, Warm};
 use crate::workdir::WorkDir;
@@ -69,8 +69,8 @@ pub struct Distribution<'a> {
     /// What the thin link took out of archives for them.
     extracted: Extracted,
     patchable_sections: usize,
-    /// Copies of native objects with less visible symbols, and their modules.
-    restricted: Vec<(PathBuf, usize)>,
+    /// Copies of native objects with other symbols, and their modules.
+    resolved: Vec<(PathBuf, usize)>,
     /// What the thin link said: the native link says most of it again.
     thin_said: Vec<u8>,
     /// All that was passed on of what tools said.
@@ -138,7 +138,7 @@ impl<'a> Distribution<'a> {
             natives: vec![None; modules],
             extracted: Extracted::default(),
             patchable_sections: 0,
-            restricted: Vec::new(),
+            resolved: Vec::new(),
             thin_said: Vec::new(),
             said: Vec::new(),
             work,
@@ -341,10 +341,10 @@ impl<'a> Distribution<'a> {
     /// The native objects and the modules that they are of.
     fn modules(&self) -> Vec<(PathBuf, &OsStr)> {
         let jobs = self.jobs.iter().map(|job| (job.output.clone(), job.module.as_os_str()));
-        let restricted = self.restricted.iter().map(|(copy, index)| {
+        let resolved = self.resolved.iter().map(|(copy, index)| {
             (copy.clone(), self.prepared.inputs.modules[*index].path.as_os_str())
         });
-        jobs.chain(restricted).collect()
+        jobs.chain(resolved).collect()
     }
 
     /// The names of the modules in the order of their native objects, for who keeps the directory.
@@ -437,7 +437,7 @@ impl<'a> Distribution<'a> {
 
     fn native_link(&mut self) -> Result<Stop, Failure> {
         let since = Instant::now();
-        let regular = self.restrict_natives(self.regular())?;
+        let regular = self.resolve_natives(self.regular())?;
         let order = self.order_script(regular.as_deref())?;
         let merge = self.merge_script()?;
         for namesake in &self.prepared.inputs.namesakes {
@@ -473,9 +473,9 @@ impl<'a> Distribution<'a> {
         Ok(Stop::Status(ended.status))
     }
 
-    /// Puts copies in the places of native objects whose symbols are less visible by all modules
-    /// together than by the one that defines them. Returns the object in the place of `regular`.
-    fn restrict_natives(&mut self, regular: Option<PathBuf>) -> Result<Option<PathBuf>, Failure> {
+    /// Puts copies in the places of native objects whose symbols are others by all modules together
+    /// than by themselves. Returns the object in the place of `regular`.
+    fn resolve_natives(&mut self, regular: Option<PathBuf>) -> Result<Option<PathBuf>, Failure> {
         let inputs = &self.prepared.inputs;
         let fail = |error: io::Error| self.fail("cannot read a module's symbols", &error);
         let linked = |index: usize| {
@@ -483,32 +483,38 @@ impl<'a> Distribution<'a> {
         };
         let modules = (0..inputs.modules.len()).filter(|&index| linked(index));
         let modules = modules.map(|index| Path::new(&inputs.modules[index].path));
-        let declared = Visibilities::declared(modules).map_err(fail)?;
-        if declared.is_empty() {
+        let wrapped = self.prepared.link.wrapped().map(|name| name.as_bytes().to_owned());
+        let wrapped = wrapped.collect();
+        let natives = inputs.pieces.iter().filter_map(|piece| match piece {
+            Piece::Native { path, .. } => Some(Path::new(path)),
+            Piece::Word(Element::Input { path, .. }) => Some(Path::new(*path)),
+            _ => None,
+        });
+        let resolution = Resolution::of(modules, natives, wrapped).map_err(fail)?;
+        if resolution.is_empty() {
             return Ok(regular);
         }
-        let directory = self.work.path().join("restricted");
+        let directory = self.work.path().join("resolved");
         let fail = |error: io::Error| self.fail("cannot copy a native object", &error);
         fs::create_dir_all(&directory).map_err(fail)?;
-        let mut restricted = Vec::new();
+        let mut resolved = Vec::new();
         for (index, native) in self.natives.iter().enumerate() {
             let Some(native) = native else { continue };
             let copy = native_link::object_name(&directory, index + 1);
-            if declared.concern(Path::new(&inputs.modules[index].path)).map_err(fail)?
-                && declared.copy(native, &copy).map_err(fail)?
-            {
-                restricted.push((copy, index));
+            let module = Path::new(&inputs.modules[index].path);
+            if resolution.copy(module, native, &copy).map_err(fail)? {
+                resolved.push((copy, index));
             }
         }
         let copy = directory.join("regular.o");
         let regular = match regular {
-            Some(object) if declared.copy(&object, &copy).map_err(fail)? => Some(copy),
+            Some(object) if resolution.copy_regular(&object, &copy).map_err(fail)? => Some(copy),
             regular => regular,
         };
-        for (copy, index) in &restricted {
+        for (copy, index) in &resolved {
             self.natives[*index] = Some(copy.clone());
         }
-        self.restricted = restricted;
+        self.resolved = resolved;
         Ok(regular)
     }
 

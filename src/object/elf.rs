@@ -199,37 +199,43 @@ fn globals_in<H: FileHeader<Endian = Endianness>>(data: &[u8]) -> Result<Vec<Glo
     Ok(globals)
 }
 
-/// Makes global symbols that a relocatable object defines less visible, where `wanted` says so of
-/// their names. Returns whether there were any.
+/// What a symbol is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// No more visible than that.
+    pub visibility: Visibility,
+    /// Not weak.
+    pub strong: bool,
+}
+
+/// Makes the global symbols that a relocatable object defines what they are to be by their names.
+/// Returns whether one was not.
 ///
 /// # Errors
 /// A sentence, for anything that is not an ELF object.
-pub fn restrict(
-    data: &mut [u8],
-    wanted: impl Fn(&[u8]) -> Option<Visibility>,
-) -> Result<bool, String> {
-    // `st_other` of `Elf64_Sym` and of `Elf32_Sym`.
-    let (symbols, other_at) = match data.get(4) {
+pub fn change_globals(data: &mut [u8], wanted: impl Fn(&[u8]) -> Wanted) -> Result<bool, String> {
+    // `st_info` of `Elf64_Sym` and of `Elf32_Sym`; `st_other` follows it.
+    let (changes, info_at) = match data.get(4) {
         Some(&width) if width == elf::ELFCLASS64.0 => {
-            (restricted::<elf::FileHeader64<Endianness>>(data, wanted)?, 5)
+            (changes::<elf::FileHeader64<Endianness>>(data, wanted)?, 4)
         }
         Some(&width) if width == elf::ELFCLASS32.0 => {
-            (restricted::<elf::FileHeader32<Endianness>>(data, wanted)?, 13)
+            (changes::<elf::FileHeader32<Endianness>>(data, wanted)?, 12)
         }
         _ => return Err("it is not an ELF object".into()),
     };
-    for &(at, visibility) in &symbols {
-        let other = data.get_mut(at + other_at).ok_or("its symbols are cut short")?;
-        *other = *other & !3 | visibility;
+    for &(at, bytes) in &changes {
+        let place = data.get_mut(at + info_at..at + info_at + bytes.len());
+        place.ok_or("its symbols are cut short")?.copy_from_slice(&bytes);
     }
-    Ok(!symbols.is_empty())
+    Ok(!changes.is_empty())
 }
 
-/// Where the symbols are that are to be less visible, and their visibility as ELF has it.
-fn restricted<H: FileHeader<Endian = Endianness>>(
+/// Where the symbols are that are to be other ones, and their `st_info` and `st_other` then.
+fn changes<H: FileHeader<Endian = Endianness>>(
     data: &[u8],
-    wanted: impl Fn(&[u8]) -> Option<Visibility>,
-) -> Result<Vec<(usize, u8)>, String> {
+    wanted: impl Fn(&[u8]) -> Wanted,
+) -> Result<Vec<(usize, [u8; 2])>, String> {
     let Tables { endian, sections, .. } = tables::<H, _>(data)?;
     let table = sections.iter().find(|section| section.sh_type(endian) == elf::SHT_SYMTAB);
     let Some(table) = table else { return Ok(Vec::new()) };
@@ -238,23 +244,28 @@ fn restricted<H: FileHeader<Endian = Endianness>>(
     let symbols = sections.symbols(endian, data, elf::SHT_SYMTAB).map_err(broken)?;
     let mut found = Vec::new();
     for (index, symbol) in (0..).zip(symbols.symbols()) {
-        if symbol.st_bind() == elf::STB_LOCAL || symbol.is_undefined(endian) {
+        let bind = symbol.st_bind();
+        if bind == elf::STB_LOCAL || symbol.is_undefined(endian) {
             continue;
         }
-        let name = symbol.name(endian, symbols.strings()).map_err(broken)?;
+        let wanted = wanted(symbol.name(endian, symbols.strings()).map_err(broken)?);
         let own = match symbol.st_visibility() {
             elf::STV_DEFAULT => Visibility::Default,
             elf::STV_PROTECTED => Visibility::Protected,
             _ => Visibility::Hidden,
         };
-        if let Some(visibility) = wanted(name).filter(|&visibility| visibility > own) {
+        let bind = if wanted.strong && bind == elf::STB_WEAK { elf::STB_GLOBAL } else { bind };
+        let visibility = match wanted.visibility {
+            _ if wanted.visibility <= own => symbol.st_visibility(),
+            Visibility::Default => elf::STV_DEFAULT,
+            Visibility::Protected => elf::STV_PROTECTED,
+            Visibility::Hidden => elf::STV_HIDDEN,
+        };
+        let (info, other) = (symbol.st_info().0, symbol.st_other().0);
+        let bytes = [bind.0 << 4 | info & 0xf, other & !3 | visibility.0];
+        if bytes != [info, other] {
             let at = usize::try_from(start + index * entry).map_err(|_| "it is too large")?;
-            let visibility = match visibility {
-                Visibility::Default => elf::STV_DEFAULT,
-                Visibility::Protected => elf::STV_PROTECTED,
-                Visibility::Hidden => elf::STV_HIDDEN,
-            };
-            found.push((at, visibility.0));
+            found.push((at, bytes));
         }
     }
     Ok(found)

@@ -9,7 +9,7 @@ pub mod names;
 pub mod namesake;
 mod native_inputs;
 pub mod native_link;
+pub mod resolution;
 pub mod script;
 pub mod section_order;
 pub mod thin_link;
-pub mod visibility;

@@ -110,6 +110,35 @@ fn regular_lto_beside_thinlto() {
     }
 }
 
+/// A wrapper that is not there is missed.
+#[test]
+fn wrapped_functions() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        space.compile(
+            "",
+            &[
+                ("other.c", "int other(int x) { return x + 1; }\n"),
+                ("user.c", "int other(int); int user(void) { return other(2); }\n"),
+                (
+                    "wrap.c",
+                    "int __real_other(int); int __wrap_other(int x) { return __real_other(x); }\n",
+                ),
+            ],
+        );
+        let wrapped = "ld.lld --wrap=other -e user other.o user.o";
+        for kind in ["", "-r"] {
+            space
+                .strict(&format!("{wrapped} wrap.o {kind} -o out"))
+                .env("THINSHIM_SMALL", "0")
+                .ok();
+            assert!(!visible(&space, "out").iter().any(|symbol| symbol.starts_with("__real_")));
+        }
+        let run = space.strict(&format!("{wrapped} -o out")).env("THINSHIM_SMALL", "0");
+        run.fails(1, &["undefined symbol: __wrap_other"]);
+    }
+}
+
 /// Objects of 32 bits, and with the other order of bytes.
 #[test]
 fn other_machines() {
