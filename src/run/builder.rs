@@ -4,11 +4,13 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use super::llvm;
 use crate::Failure;
 use crate::dispatch::Tool;
+use crate::failure;
 use crate::jobserver::{self, Descriptors, Identity, Pool, Source};
 use crate::site::Site;
 use crate::sys::{fd, sigpipe};
@@ -27,6 +29,15 @@ pub fn become_it(builder: Builder, call: &Tool) -> Failure {
     let mut descriptors = None;
     if let Some(site) = Site::current() {
         descriptors = share_jobs(builder, &site, &mut command);
+        if builder == Builder::Ninja
+            && builds(&call.args)
+            && let Some(version) = goes_its_own_way(&program)
+        {
+            failure::warn(format_args!(
+                "ninja {version} takes no part in a jobserver (1.13 and newer do): its jobs come on \
+                 top of those of the run"
+            ));
+        }
         if builder == Builder::Make {
             command.args(llvm::variables(&call.args));
         }
@@ -34,6 +45,24 @@ pub fn become_it(builder: Builder, call: &Tool) -> Failure {
     let error = sigpipe::pass_on(&mut command).exec();
     drop(descriptors);
     Failure::new(format!("cannot run {}: {error}", program.display()))
+}
+
+/// Whether ninja is to run jobs: `CMake` calls it for its tools and its version, too.
+fn builds(args: &[OsString]) -> bool {
+    let other = |word: &OsString| {
+        let word = word.as_encoded_bytes();
+        word.starts_with(b"-t") || matches!(word, b"--version" | b"-h" | b"--help" | b"-n")
+    };
+    !args.iter().any(other)
+}
+
+/// The version of a ninja that has no client for jobservers. Kitware's had one before, and says so.
+fn goes_its_own_way(program: &Path) -> Option<String> {
+    let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
+    let version = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    let mut numbers = version.split('.').map(str::parse::<u32>);
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else { return None };
+    ((major, minor) < (1, 13) && !version.contains("jobserver")).then_some(version)
 }
 
 /// Names the run's jobserver as the builder understands it. One of another make's is left alone.

@@ -390,6 +390,27 @@ fn ninja_shares_the_jobserver() {
     }
 }
 
+/// One that starts jobs of its own beside the run's is told.
+#[test]
+fn an_older_ninja() {
+    let mut space = TestSpace::new();
+    space.script(
+        "older/ninja",
+        "case $1 in --version) echo ${VERSION-1.11.1} ;; *) echo \"ran $*\" ;; esac\n",
+    );
+    space.path_first("older");
+    let below = |args: &str| space.shim(&format!("run -j1 -- ninja {args}"));
+    let outcome = below("-C .").ok();
+    assert_eq!(outcome.stdout, "ran -C .\n");
+    assert_eq!(outcome.stderr.matches("ninja 1.11.1 takes no part").count(), 1, "{outcome}");
+    for version in ["1.13.0.git", "1.11.1.git.kitware.jobserver-1", "2.0", "odd", ""] {
+        let outcome = below("-C .").env("VERSION", version).ok();
+        assert!(!outcome.stderr.contains("takes no part"), "{version}: {outcome}");
+    }
+    let outcome = below("-t recompact").ok();
+    assert!(!outcome.stderr.contains("takes no part"), "{outcome}");
+}
+
 /// The commands of README.md: a script, make with `LLVM=`, ninja in another directory.
 #[test]
 fn as_the_readme_says() {
