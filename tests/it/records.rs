@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 
 use crate::links::{MAIN, NEXT, TWICE, three};
-use crate::oracle::{program, same_code, same_code_with, same_link};
+use crate::oracle::{program, same_code, same_code_with, same_link, symbols};
 use crate::space::{NEWEST, TestSpace, bin, llvms};
 
 /// An option that changes nothing here, and is told from the link line's.
@@ -67,6 +67,48 @@ fn recorded_options_give_the_code_of_the_link() {
             space.compile(options, &[MAIN, ("loop.c", LOOP), NEXT]);
             same_code_with(&space, &program("main.o loop.o next.o"), "sections");
         }
+    }
+}
+
+/// Options that clang takes with another only, which a back end has no use for.
+#[test]
+fn options_that_need_another() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        for options in [
+            "-fprofile-instr-generate -fcoverage-mapping",
+            "-fprofile-instr-generate -fcoverage-mapping -fcoverage-mcdc",
+            "-fprofile-instr-generate=x.profraw -fcoverage-mapping -fcoverage-prefix-map=/=x",
+            "--coverage -fprofile-filter-files=main -fprofile-exclude-files=next",
+            "-fprofile-generate -ftemporal-profile",
+            "-fprofile-instr-generate -fprofile-continuous",
+        ] {
+            space.write(NEXT.0, NEXT.1);
+            let known = space.real(&format!("clang {options} -fsyntax-only next.c")).end();
+            if !known.status.success() {
+                assert!(llvm != NEWEST, "{options}: {known}");
+                continue;
+            }
+            space.compile(options, &[MAIN, TWICE, NEXT]);
+            let line = "-r main.o twice.o next.o";
+            space.strict(&format!("ld.lld {line} -o out")).ok();
+            same_code_with(&space, line, "sections");
+        }
+    }
+}
+
+/// The second instrumentation is a back end's, and so is how it counts.
+#[test]
+fn how_a_context_sensitive_profile_counts() {
+    let space = TestSpace::new();
+    for (option, symbol) in [
+        ("-ftemporal-profile", "__llvm_profile_set_timestamp"),
+        ("-fprofile-continuous", "__llvm_profile_counter_bias"),
+    ] {
+        space.compile(&format!("-fcs-profile-generate {option}"), &[MAIN, TWICE, NEXT]);
+        space.strict("ld.lld -r main.o twice.o next.o -o out").ok();
+        let all = symbols(&space, "out");
+        assert!(all.iter().any(|found| found.starts_with(symbol)), "{option}: {all:?}");
     }
 }
 

@@ -43,6 +43,7 @@ pub fn back_end_options(args: &[OsString]) -> Result<Vec<OsString>, Refused> {
         }
         let keep = match row.fate {
             Fate::CodeGen => true,
+            Fate::CsProfile => has_cs_instrumentation(args),
             Fate::Llvm => keep_llvm(item.value)?,
             Fate::Cc1 => keep_cc1(&mut cc1_pending, &item)?,
             Fate::Assembler => keep_assembler(&item)?,
@@ -68,6 +69,13 @@ pub fn depends_on_more(words: &[OsString]) -> bool {
         options.iter().any(|word| word.as_bytes().contains(&b'/') || native(word))
             || with_absolute_files(&options, Path::new("/")) != options
     })
+}
+
+/// Whether the back end instruments. Where it does not, clang takes no option that says how.
+fn has_cs_instrumentation(args: &[OsString]) -> bool {
+    let on = |item: &Item<'_>| item.words[0].as_bytes().starts_with(b"-fcs-profile-generate");
+    let said = items(args).filter(|item| on(item) || item.words[0] == "-fno-profile-generate");
+    said.last().is_some_and(|item| on(&item))
 }
 
 fn is_response_file(word: &OsStr) -> bool {
@@ -439,6 +447,25 @@ mod tests {
             ("-target -fno-pic", false),
         ] {
             assert_eq!(refuses_pic(&words(line)), refused, "{line}");
+        }
+    }
+
+    #[test]
+    fn how_a_profile_counts_is_recorded_with_the_second_instrumentation() {
+        for (line, expected) in [
+            ("-fprofile-generate -ftemporal-profile", ""),
+            (
+                "-ftemporal-profile -fcs-profile-generate=x",
+                "-ftemporal-profile -fcs-profile-generate=x",
+            ),
+            (
+                "-fcs-profile-generate -fno-profile-generate -fprofile-continuous",
+                "-fcs-profile-generate -fno-profile-generate",
+            ),
+        ] {
+            let options = back_end_options(&words(line)).expect("known options");
+            assert_eq!(options, words(expected), "{line}");
+            assert_eq!(check(&options), Ok(()));
         }
     }
 

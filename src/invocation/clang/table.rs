@@ -23,6 +23,9 @@ pub enum Fate {
     CodeGen,
     /// Concerns the front end alone.
     FrontEnd,
+    /// How an instrumented program counts: code generation's where that makes the context-sensitive
+    /// instrumentation, else the front end's.
+    CsProfile,
     /// A directory that assembly may search for `.incbin` and `.include`.
     SearchPath,
     /// Writes a file beside the object in the compile step, where clang itself names and places
@@ -88,9 +91,9 @@ const fn row(name: &'static str, form: Form, fate: Fate) -> Row {
 }
 
 use Fate::{
-    Assembler, BackEnd, BackEndSideOutput, Cc1, CodeGen, Compile, Doubt, FrontEnd, Language,
-    Linker, LinkerChoice, Llvm, Lto, LtoFrontEnd, OtherAction, Output, Program, SearchPath,
-    SideOutput,
+    Assembler, BackEnd, BackEndSideOutput, Cc1, CodeGen, Compile, CsProfile, Doubt, FrontEnd,
+    Language, Linker, LinkerChoice, Llvm, Lto, LtoFrontEnd, OtherAction, Output, Program,
+    SearchPath, SideOutput,
 };
 use Form::{Either, Flag, Joined, Separate};
 
@@ -242,8 +245,7 @@ pub static TABLE: &[Row] = &[
     row("-fbuild-session-file=", Joined, FrontEnd),
     row("-fcallgraph-info", Joined, BackEndSideOutput),
     row("-fcolor-diagnostics", Flag, FrontEnd),
-    row("-fcoverage-compilation-dir=", Joined, FrontEnd),
-    row("-fcoverage-prefix-map=", Joined, FrontEnd),
+    row("-fcoverage-", Joined, FrontEnd),
     row("-fcrash-diagnostics-dir=", Joined, FrontEnd),
     row("-fcs-profile-generate=", Joined, CodeGen),
     row("-fdebug-compilation-dir=", Joined, FrontEnd),
@@ -283,6 +285,9 @@ pub static TABLE: &[Row] = &[
     row("-fpass-plugin=", Joined, Program),
     row("-fplugin", Joined, Program),
     row("-fproc-stat-report", Joined, SideOutput),
+    row("-fprofile-continuous", Flag, CsProfile),
+    row("-fprofile-exclude-files=", Joined, FrontEnd),
+    row("-fprofile-filter-files=", Joined, FrontEnd),
     row("-fprofile-generate", Flag, FrontEnd),
     row("-fprofile-generate=", Joined, FrontEnd),
     row("-fprofile-instr-generate", Joined, FrontEnd),
@@ -299,6 +304,7 @@ pub static TABLE: &[Row] = &[
     row("-fsplit-lto-unit", Flag, LtoFrontEnd),
     row("-fstack-usage", Flag, BackEndSideOutput),
     row("-fsyntax-only", Flag, OtherAction),
+    row("-ftemporal-profile", Flag, CsProfile),
     row("-fthin-link-bitcode=", Joined, SideOutput),
     row("-fthinlto-distributor=", Joined, Linker),
     row("-fthinlto-index=", Joined, BackEnd),
