@@ -184,6 +184,38 @@ fn profiles_of_another_directory() {
     }
 }
 
+/// So it does with lists that only the compile reads.
+#[test]
+fn lists_of_another_directory() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        space.write("sub/list", "fun:main\n");
+        space.compile("", &[TWICE, NEXT]);
+        for options in [
+            "-fxray-instrument -fxray-always-instrument=list",
+            "-fxray-instrument -fxray-never-instrument=list",
+            "-fxray-instrument -fxray-attr-list=list",
+            "-fexperimental-sanitize-metadata=all -fexperimental-sanitize-metadata-ignorelist=list",
+            "-frandomize-layout-seed-file=list",
+            "-frewrite-map-file=list",
+        ] {
+            space.write("sub/main.c", MAIN.1);
+            let words = format!("clang -O2 -flto=thin -fPIE {options} -c main.c");
+            if !space.shim(&words).within(space.path("sub")).end().status.success() {
+                // This alone is of the past.
+                assert!(llvm != NEWEST || options.contains("rewrite"), "{options}");
+                continue;
+            }
+            let line = "-r sub/main.o twice.o next.o";
+            space.strict(&format!("ld.lld {line} -o out")).ok();
+            // Once clang itself wrote no index of XRay's functions.
+            if llvm > 16 || !options.contains("xray") {
+                same_code_with(&space, line, "sections");
+            }
+        }
+    }
+}
+
 #[test]
 fn it_goes_around_ccache() {
     let space = TestSpace::new();
