@@ -470,6 +470,25 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_is_a_word_of_its_own_is_no_input() {
+        for (line, kept) in [
+            ("-fdebug-compilation-dir . -g", "-g"),
+            ("-fmodules-user-build-path x", ""),
+            ("-ftrapv -ftrapv-handler x", "-ftrapv"),
+            ("-fxray-instruction-threshold 9", ""),
+            ("-fxray-instruction-threshold=9", ""),
+            ("-module-dependency-dir x", ""),
+        ] {
+            assert_eq!(items(&words(line)).filter(|item| item.row.is_none()).count(), 0, "{line}");
+            assert_eq!(back_end_options(&words(line)), Ok(words(kept)), "{line}");
+        }
+        for line in ["-filelist x", "-mmlir x", "-gen-cdb-fragment-path x"] {
+            assert!(check(&words(line)).is_err(), "{line}");
+            assert_eq!(items(&words(line)).count(), 1, "{line}");
+        }
+    }
+
+    #[test]
     fn what_was_recorded_passes_the_check() {
         let line = "--target=x86_64-linux-gnu -O2 -mcmodel=kernel -mllvm -enable-fs-discriminator=true \
                     -Xclang -target-cpu -Xclang x86-64 -Wa,-mx86-used-note=no -fprofile-use=/p/x.prof \
