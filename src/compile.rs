@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -28,6 +29,7 @@ pub fn run(call: &Tool, compile: &Compile) -> Result<ExitCode, Failure> {
         site.tell(Event::Compile);
     }
     let program = dispatch::program(call)?;
+    let before: Vec<Option<Version>> = compile.outputs.iter().map(|file| version(file)).collect();
     let warm = site.and_then(|site| front_end::run(&site, call, &program, program.as_os_str()));
     let status = if let Some(status) = warm {
         status
@@ -39,10 +41,18 @@ pub fn run(call: &Tool, compile: &Compile) -> Result<ExitCode, Failure> {
         })?
     };
     if status.success() {
-        for (at, output) in compile.outputs.iter().enumerate() {
+        let now = compile.outputs.iter().map(|file| version(file));
+        // What clang has not written may be of other options.
+        let written: Vec<&PathBuf> = compile
+            .outputs
+            .iter()
+            .zip(before.into_iter().zip(now))
+            .filter_map(|(output, (before, now))| (before != now).then_some(output))
+            .collect();
+        for (at, output) in written.iter().enumerate() {
             if let Err(failure) = attach(output, compile) {
                 // Make would take them for results, and their link would do without their options.
-                for output in &compile.outputs[at..] {
+                for output in &written[at..] {
                     let _ = fs::remove_file(output);
                 }
                 return Err(failure);
@@ -50,6 +60,16 @@ pub fn run(call: &Tool, compile: &Compile) -> Result<ExitCode, Failure> {
         }
     }
     Ok(child::end_as(status))
+}
+
+/// What tells a file from the one of before: device, inode, size, and the last change, which a hard link
+/// of ccache's has anew, too.
+type Version = (u64, u64, u64, i64, i64);
+
+/// `None`: there is none.
+fn version(file: &Path) -> Option<Version> {
+    let meta = fs::metadata(file).ok()?;
+    Some((meta.dev(), meta.ino(), meta.size(), meta.ctime(), meta.ctime_nsec()))
 }
 
 /// A ccache *outside* thinshim takes thinshim for the compiler: it would hand out objects without

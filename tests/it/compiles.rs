@@ -151,6 +151,30 @@ fn odd_outputs() {
     space.is_clean();
 }
 
+/// A call that writes no object says nothing of the one that is there.
+#[test]
+fn the_object_of_another_compile() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        space.write("a.c", "int a(void) { return 1; }\n");
+        space.shim("clang -O2 -flto=thin -c a.c").ok();
+        let before = space.read("a.o");
+        for words in [
+            "-O0 -fdriver-only -c a.c",
+            "-O0 -fdriver-only -c a.c -o a.o",
+            "-O0 -Xclang -fsyntax-only -c a.c",
+            "-O0 -ccc-print-phases -c a.c",
+        ] {
+            space.shim(&format!("clang -flto=thin {words}")).end();
+            assert!(space.read("a.o") == before, "LLVM {llvm}: {words}");
+        }
+        // The same object again is another.
+        space.real("clang -O2 -flto=thin -c a.c").ok();
+        space.shim("clang -O2 -flto=thin -c a.c").ok();
+        assert!(space.read("a.o") == before, "LLVM {llvm}");
+    }
+}
+
 /// The directories in which assembly looks for files, in the order in which clang does without LTO.
 #[test]
 fn the_order_of_search_paths() {

@@ -253,6 +253,7 @@ pub static TABLE: &[Row] = &[
     row("-fdebug-prefix-map=", Joined, FrontEnd),
     row("-fdepfile-entry=", Joined, SideOutput),
     row("-fdiagnostics-", Joined, FrontEnd),
+    row("-fdriver-only", Flag, OtherAction),
     row("-fembed-bitcode", Joined, Doubt),
     row("-fembed-offload-object=", Joined, Doubt),
     row("-fexperimental-openacc-macro-override", Separate, FrontEnd),
