@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::MetadataExt;
 
+use object::Object;
+
 use crate::links::{MAIN, NEXT, TWICE, three};
 use crate::oracle::{program, same_code, same_code_with, same_link, symbols};
 use crate::space::{NEWEST, TestSpace, bin, llvms};
@@ -110,6 +112,37 @@ fn how_a_context_sensitive_profile_counts() {
         let all = symbols(&space, "out");
         assert!(all.iter().any(|found| found.starts_with(symbol)), "{option}: {all:?}");
     }
+}
+
+/// The file of options beside clang is read in a back end where the compile has read it.
+#[test]
+fn the_configuration_of_the_compile() {
+    let mut space = TestSpace::new();
+    space.path_first("llvm/bin");
+    space.write("llvm/bin/clang.cfg", "-fstack-size-section\n");
+    for (from, to) in [("bin/clang", "bin/clang"), ("bin/lld", "bin/ld.lld"), ("lib", "lib")] {
+        let from = bin(NEWEST).join("..").join(from).canonicalize().expect("LLVM");
+        let to = space.path("llvm").join(to);
+        if from.is_dir() {
+            std::os::unix::fs::symlink(from, to).expect("a link");
+        } else {
+            std::fs::copy(from, to).expect("a copy");
+        }
+    }
+    let sizes = |line: &str| {
+        space.strict(&format!("ld.lld {line} -o out")).ok();
+        let bytes = space.read("out");
+        object::File::parse(&*bytes).expect("ELF").section_by_name(".stack_sizes").is_some()
+    };
+    space.compile("", &[MAIN, TWICE, NEXT]);
+    assert!(sizes("-r main.o twice.o next.o"));
+    space.compile("--no-default-config", &[MAIN, TWICE, NEXT]);
+    assert!(!sizes("-r main.o twice.o next.o"));
+    // In-process ThinLTO reads none.
+    for name in ["main", "twice", "next"] {
+        space.real(&format!("clang -O2 -flto=thin -fPIE -c {name}.c")).ok();
+    }
+    assert!(!sizes(&program("main.o twice.o next.o")));
 }
 
 /// The levels that the link line has, for modules that are to be compiled by it.

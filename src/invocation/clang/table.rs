@@ -131,7 +131,7 @@ pub static TABLE: &[Row] = &[
     row("--include-directory=", Joined, SearchPath),
     row("--ld-path=", Joined, LinkerChoice),
     row("--library-directory", Separate, Linker),
-    row("--no-default-config", Flag, FrontEnd),
+    row("--no-default-config", Flag, CodeGen),
     row("--no-integrated-cpp", Flag, FrontEnd),
     row("--no-warnings", Flag, FrontEnd),
     row("--offload-arch=", Joined, Doubt),

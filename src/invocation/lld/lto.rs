@@ -49,6 +49,10 @@ impl LtoOptions {
     /// `-r` its PIC level.
     pub fn clang_args(&self, kind: Kind, major: u32) -> Vec<OsString> {
         let mut args = Args::default();
+        if major >= READS_CONFIGURATION {
+            // lld reads none.
+            args.one("--no-default-config");
+        }
         args.one(format!("-O{}", self.opt_level()));
         if self.opt_level() == 1 {
             // lld unrolls loops at every level, clang from 2 on.
@@ -197,6 +201,9 @@ impl LtoOptions {
         Ok(())
     }
 }
+
+/// From this release on clang reads `clang.cfg` unasked.
+const READS_CONFIGURATION: u32 = 16;
 
 /// A command line in the making.
 #[derive(Default)]

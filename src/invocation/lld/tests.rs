@@ -159,7 +159,8 @@ fn clang_s_pie() {
     );
     assert_eq!(
         strings(link.lto.clang_args(link.kind, 22)),
-        "-O3 -fPIC -ffunction-sections -fdata-sections -faddrsig -Xclang -target-cpu -Xclang x86-64"
+        "--no-default-config -O3 -fPIC -ffunction-sections -fdata-sections -faddrsig \
+         -Xclang -target-cpu -Xclang x86-64"
     );
     assert_eq!(strings(link.lto.overlay_args(22)), "");
     assert_eq!(link.lto.inexact(), None);
@@ -183,7 +184,7 @@ fn clang_s_other_kinds() {
     assert_eq!(plain.kind, Kind::Exec);
     assert_eq!(
         strings(plain.lto.clang_args(plain.kind, 22)),
-        "-O2 -fno-pic -ffunction-sections -fdata-sections -faddrsig"
+        "--no-default-config -O2 -fno-pic -ffunction-sections -fdata-sections -faddrsig"
     );
 }
 
