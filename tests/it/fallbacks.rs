@@ -48,6 +48,25 @@ fn a_tar_file_that_the_environment_asks_for() {
     }
 }
 
+/// lld looks for the processor itself, without its features; clang has no option for that.
+#[test]
+fn the_processor_of_the_link() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        three(&space);
+        let line = program("-plugin-opt=mcpu=native main.o twice.o next.o");
+        space.strict(&format!("ld.lld {line} -o out")).ok();
+        for name in ["main", "twice", "next"] {
+            space.real(&format!("clang -O2 -flto=thin -fPIE -c {name}.c")).ok();
+        }
+        space.strict(&format!("ld.lld {line} -o no")).fails(120, &["native", "THINSHIM_STRICT"]);
+        let run = space.shim(&format!("ld.lld {line} -o out")).env("THINSHIM_SMALL", "0");
+        run.env("THINSHIM_REPORT", "report").ok();
+        assert!(space.report()["fallback"].is_string(), "{}", space.report());
+        assert_eq!(space.real("./out").ok().stdout, "43 3\n");
+    }
+}
+
 /// What makes a fallback of an option is ThinLTO bitcode, wherever it stands.
 #[test]
 fn bitcode_that_no_word_names() {

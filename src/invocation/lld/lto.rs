@@ -86,6 +86,12 @@ impl LtoOptions {
 
     /// What LTO inside lld would do that no option of clang's can say.
     pub fn inexact(&self) -> Option<&'static str> {
+        // `help` has lld print what there is.
+        if self.mcpu.as_deref().is_some_and(|cpu| cpu == "native" || cpu == "help") {
+            return Some(
+                "for lld, mcpu=native is a name without features, and clang has no such option",
+            );
+        }
         let cg_level = self.cg_level.unwrap_or(self.opt_level().max(2));
         (cg_level != self.opt_level())
             .then_some("clang has one level for optimisation and code generation")

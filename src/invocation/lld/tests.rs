@@ -288,6 +288,14 @@ fn levels_that_clang_cannot_tell_apart_are_named() {
 }
 
 #[test]
+fn a_processor_that_only_lld_finds_out_is_named() {
+    for line in ["-plugin-opt=mcpu=native", "-mllvm -mcpu=native", "-plugin-opt=-mcpu=native"] {
+        assert!(link(&format!("x.o {line}")).lto.inexact().is_some(), "{line}");
+    }
+    assert!(link("x.o -plugin-opt=mcpu=native -plugin-opt=mcpu=x86-64").lto.inexact().is_none());
+}
+
+#[test]
 fn side_outputs_are_named_and_made_once() {
     let link = link(
         "x.o -Map=x.map --cref --dependency-file x.d --time-trace -t --print-gc-sections --Map -",
