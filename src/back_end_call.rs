@@ -16,7 +16,6 @@ use crate::cache::{Desk, Start};
 use crate::dispatch::Tool;
 use crate::failure;
 use crate::invocation::clang::{self, BackEndCall};
-use crate::object::elf;
 use crate::report::Report;
 use crate::settings::Settings;
 use crate::sys::signals::Signals;
@@ -55,7 +54,7 @@ fn job(tool: &Tool, call: &BackEndCall) -> Option<BackEnd> {
         _ => {}
     }
     let machine = match clang::target(&call.options) {
-        Some(target) => elf::machine_of(target),
+        Some(_) => back_end::machine_by(&call.options, &module),
         None => back_end::machine(&module),
     };
     Some(BackEnd {

@@ -1,6 +1,9 @@
 //! ELF headers: is this native object what a back end should have written, which sections has it, and
 //! what does it define?
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 use super::symbol_table::Visibility;
 use object::read::elf::{FileHeader, SectionHeader, SectionTable, Sym};
 use object::{Endianness, ReadRef, SectionIndex, elf};
@@ -277,6 +280,7 @@ pub fn machine_of(triple: &str) -> Option<u16> {
     let architecture = triple.split('-').next().unwrap_or_default();
     let machine = match architecture {
         "x86_64" | "amd64" => elf::EM_X86_64,
+        "i386" | "i486" | "i586" | "i686" if triple.ends_with("-elfiamcu") => elf::EM_IAMCU,
         "i386" | "i486" | "i586" | "i686" => elf::EM_386,
         "aarch64" | "aarch64_be" | "arm64" => elf::EM_AARCH64,
         "riscv32" | "riscv64" => elf::EM_RISCV,
@@ -289,6 +293,21 @@ pub fn machine_of(triple: &str) -> Option<u16> {
         _ => return None,
     };
     Some(machine.0)
+}
+
+/// The ELF machine where an option of clang's (`-m32` and its like) turns `machine` into another one.
+/// Source: `computeTargetTriple` in clang's `Driver/Driver.cpp`.
+pub fn machine_with(machine: u16, option: &OsStr) -> u16 {
+    let x86 = [elf::EM_386, elf::EM_X86_64, elf::EM_IAMCU].iter().any(|x86| x86.0 == machine);
+    let powerpc = [elf::EM_PPC, elf::EM_PPC64].iter().any(|powerpc| powerpc.0 == machine);
+    match option.as_bytes() {
+        b"-miamcu" if x86 => elf::EM_IAMCU.0,
+        b"-m16" | b"-m32" if x86 => elf::EM_386.0,
+        b"-m64" | b"-mx32" if x86 => elf::EM_X86_64.0,
+        b"-m32" if powerpc => elf::EM_PPC.0,
+        b"-m64" if powerpc => elf::EM_PPC64.0,
+        _ => machine,
+    }
 }
 
 #[cfg(test)]

@@ -190,8 +190,14 @@ fn without_record(link: &Link, module: &Module, major: u32) -> Result<Vec<OsStri
 
 /// The machine a module's native object must be for.
 pub fn machine(module: &Module) -> Option<u16> {
-    let recorded = module.record.as_ref().and_then(|record| clang::target(&record.options));
-    elf::machine_of(recorded.or(module.triple.as_deref())?)
+    let options = module.record.as_ref().map(|record| &record.options[..]);
+    machine_by(options.unwrap_or_default(), module)
+}
+
+/// The machine of a module's native object by these options; what they leave open, the module says.
+pub fn machine_by(options: &[OsString], module: &Module) -> Option<u16> {
+    let machine = elf::machine_of(clang::target(options).or(module.triple.as_deref())?)?;
+    Some(clang::width(options).map_or(machine, |option| elf::machine_with(machine, option)))
 }
 
 /// What must be there before clang starts: it exits 0 without an index or an import, and leaves

@@ -114,6 +114,42 @@ fn how_a_context_sensitive_profile_counts() {
     }
 }
 
+/// Options that turn one architecture into another, with the target said or not.
+#[test]
+fn the_other_width_of_a_target() {
+    for llvm in llvms() {
+        let space = TestSpace::with_llvm(llvm);
+        for (name, text) in [TWICE, NEXT] {
+            space.write(name, text);
+        }
+        for options in [
+            "-m32",
+            "-miamcu",
+            "--target=x86_64-linux-gnu -m32",
+            "--target=x86_64-linux-gnu -m64 -m16",
+            "--target=x86_64-linux-gnu -miamcu",
+            "--target=i386-linux-gnu -m64",
+            "--target=powerpc64-linux-gnu -m32",
+            "--target=powerpc-linux-gnu -m64",
+        ] {
+            let compiler = format!("clang -O2 -flto=thin {options}");
+            for name in ["twice", "next"] {
+                space.shim(&format!("{compiler} -c {name}.c")).ok();
+            }
+            let line = "ld.lld -r twice.o next.o";
+            space.real(&format!("{line} -o reference")).ok();
+            space.strict(&format!("{line} -o out")).ok();
+            let machine = |file: &str| space.read(file)[18..20].to_vec();
+            assert_eq!(machine("out"), machine("reference"), "LLVM {llvm}: {options}");
+
+            space.real("ld.lld --thinlto-index-only -r next.o -o x").ok();
+            let back_end = "-x ir next.o -fthinlto-index=next.o.thinlto.bc -c -o native.o";
+            space.shim(&format!("clang -O2 {options} {back_end}")).ok();
+            assert_eq!(machine("native.o"), machine("reference"), "LLVM {llvm}: {options}");
+        }
+    }
+}
+
 /// The file of options beside clang is read in a back end where the compile has read it.
 #[test]
 fn the_configuration_of_the_compile() {

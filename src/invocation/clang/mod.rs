@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub use back_end::BackEnd as BackEndCall;
 pub use options::{
     Refused, back_end_options, check, depends_on_more, follow_profile, known_to_linker,
-    refuses_pic, target, with_absolute_files, without_llvm, without_loop_alignment,
+    refuses_pic, target, width, with_absolute_files, without_llvm, without_loop_alignment,
 };
 use table::{Fate, Row};
 

@@ -187,6 +187,19 @@ pub fn target(options: &[OsString]) -> Option<&str> {
     last_target(options)?.to_str()
 }
 
+/// The option that turns the target of others into the one of another width; `-miamcu` counts wherever
+/// it stands, else the last does. A value that looks like one would be none that clang takes.
+pub fn width(options: &[OsString]) -> Option<&OsStr> {
+    let mut found: Option<&OsStr> = None;
+    for word in options {
+        let named = matches!(word.as_bytes(), b"-m16" | b"-m32" | b"-m64" | b"-mx32" | b"-miamcu");
+        if named && found.is_none_or(|found| found != "-miamcu") {
+            found = Some(word);
+        }
+    }
+    found
+}
+
 fn last_target(options: &[OsString]) -> Option<&OsStr> {
     let targets = items(options).filter(|item| {
         item.row.is_some_and(|row| matches!(row.name, "--target=" | "--target" | "-target"))
