@@ -608,6 +608,37 @@ fn back_ends_of_others() {
     space.is_clean();
 }
 
+/// What clang says of options that a back end has no use for, and the status that comes of it.
+#[test]
+fn unused_options_of_back_ends_of_others() {
+    let space = TestSpace::new().cached();
+    three(&space);
+    space.real(&format!("ld.lld {} --thinlto-index-only=list -o unused", program(OBJECTS))).ok();
+    let words = "clang -O2 -fPIE -x ir -fthinlto-index=twice.o.thinlto.bc -c twice.o -o native.o";
+    for (set, hits) in [
+        ("", 1),
+        ("-Wp,-DX", 1),
+        ("-Werror", 1),
+        ("-Werror -Wp,-DX", 0),
+        ("-Qunused-arguments -Werror", 1),
+        ("-Qunused-arguments -Werror -Wp,-DX", 1),
+        ("-MJ commands.json", 0),
+    ] {
+        let line = format!("{words} {set}");
+        let real = space.real(&line).end();
+        let _ = fs::remove_file(space.path("commands.json"));
+        for again in [0, 1] {
+            let _ = fs::remove_file(space.path("report"));
+            let shim = space.shim(&line).env("THINSHIM_REPORT", "report").end();
+            assert_eq!((shim.end(), &shim.stderr), (real.end(), &real.stderr), "{set}");
+            if again == 1 && hits == 1 {
+                assert_eq!(counts(&space), (0, 1), "{set}");
+            }
+        }
+        assert_eq!(space.exists("commands.json"), set.starts_with("-MJ"), "{set}");
+    }
+}
+
 #[test]
 fn cache_commands() {
     let space = TestSpace::new().cached();

@@ -1,6 +1,7 @@
 //! Back ends that a build system calls itself: `clang -x ir foo.o -fthinlto-index=… -c -o …`.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use super::items;
@@ -16,8 +17,8 @@ pub struct BackEnd {
     pub index: PathBuf,
     /// The native object.
     pub output: PathBuf,
-    /// Every word that may matter to the object: all but the names of index and object, and what
-    /// only a preprocessor reads.
+    /// Every word that may matter to the object, or to what clang says: all but the names of index and
+    /// object, and what only a preprocessor reads where clang is not to speak of unused options.
     pub options: Vec<OsString>,
 }
 
@@ -28,6 +29,7 @@ pub(super) fn parse(args: &[OsString]) -> Option<BackEnd> {
     let mut options = Vec::new();
     // Plugins, assembler options that name files, what nobody here understands.
     back_end_options(args).ok()?;
+    let silent = is_silent_of_unused(args);
     for item in items(args) {
         let Some(row) = item.row else {
             if !is_ir || module.replace(item.value.to_owned()).is_some() {
@@ -50,9 +52,10 @@ pub(super) fn parse(args: &[OsString]) -> Option<BackEnd> {
                 continue;
             }
             // Without a preprocessor nobody reads these, and no dependency file is written.
-            Fate::SearchPath => continue,
-            Fate::SideOutput if name.starts_with("-M") => continue,
-            Fate::FrontEnd if is_preprocessor_s(name) => continue,
+            Fate::SearchPath if silent => continue,
+            Fate::SideOutput if is_dependency_s(name) && silent => continue,
+            Fate::SideOutput if is_dependency_s(name) => {}
+            Fate::FrontEnd if is_preprocessor_s(name) && silent => continue,
             Fate::Compile => object_only = true,
             Fate::Language if item.value == "ir" => is_ir = true,
             // The last one counts: a build system takes back what the compile had.
@@ -71,6 +74,27 @@ pub(super) fn parse(args: &[OsString]) -> Option<BackEnd> {
     let call = BackEnd { module: module?, index: index?, output: output?, options };
     // With LTO what comes out would be bitcode.
     (object_only && is_ir && !is_lto).then_some(call)
+}
+
+/// Whether clang says nothing of options that it has no use for.
+fn is_silent_of_unused(args: &[OsString]) -> bool {
+    let mut silent = false;
+    for item in items(args).filter(|item| item.row.is_some()) {
+        match item.words[0].as_bytes() {
+            b"-Qunused-arguments" => return true,
+            b"-Wno-unused-command-line-argument" => silent = true,
+            b"-Wunused-command-line-argument" | b"-Werror=unused-command-line-argument" => {
+                silent = false;
+            }
+            _ => {}
+        }
+    }
+    silent
+}
+
+/// Options of dependency files. `-MJ` is none: it writes what the call itself is.
+fn is_dependency_s(name: &str) -> bool {
+    name.starts_with("-M") && name != "-MJ"
 }
 
 fn is_preprocessor_s(name: &str) -> bool {
@@ -133,6 +157,33 @@ mod tests {
     }
 
     #[test]
+    fn what_clang_would_say_of_unused_options_matters() {
+        const PREPROCESSOR: &str = "-Wp,-DX -I. -MD -include x.h";
+        let options = |line: &str| {
+            let words = words(&format!("{line} -x ir a.o -fthinlto-index=a.bc -c -o b.o"));
+            parse(&words).expect("a back end").options
+        };
+        for silent in [
+            "-Qunused-arguments -Werror",
+            "-Wno-unused-command-line-argument -Werror",
+            "-Wunused-command-line-argument -Wno-unused-command-line-argument",
+            "-Wno-unused-command-line-argument -Wno-error=unused-command-line-argument",
+        ] {
+            assert_eq!(options(&format!("{PREPROCESSOR} {silent}")), options(silent), "{silent}");
+        }
+        for loud in [
+            "",
+            "-Werror",
+            "-Wno-unused-command-line-argument -Wunused-command-line-argument",
+            "-Wno-unused-command-line-argument -Werror=unused-command-line-argument",
+            "--start-no-unused-arguments --end-no-unused-arguments",
+        ] {
+            let all = words(&format!("{PREPROCESSOR} {loud} -x ir -c"));
+            assert_eq!(options(&format!("{PREPROCESSOR} {loud}")), all, "{loud}");
+        }
+    }
+
+    #[test]
     fn what_is_odd_goes_through() {
         let plain = "-O2 -x ir a.o -fthinlto-index=a.bc -c -o b.o";
         assert!(parse(&words(plain)).is_some());
@@ -158,6 +209,7 @@ mod tests {
             "--no-such-option",
             "-x c",
             "-Xlinker",
+            "-MJ x.json",
         ] {
             assert_eq!(parse(&words(&format!("{plain} {more}"))), None, "{more}");
         }
