@@ -482,7 +482,7 @@ impl<'a> Distribution<'a> {
             self.natives[index].is_some() || !inputs.modules[index].thin && !inputs.is_lazy(index)
         };
         let modules = (0..inputs.modules.len()).filter(|&index| linked(index));
-        let modules = modules.map(|index| Path::new(&inputs.modules[index].path));
+        let modules = modules.map(|index| (index, Path::new(&inputs.modules[index].path)));
         let wrapped = self.prepared.link.wrapped().map(|name| name.as_bytes().to_owned());
         let wrapped = wrapped.collect();
         let natives = inputs.pieces.iter().filter_map(|piece| match piece {
@@ -498,17 +498,17 @@ impl<'a> Distribution<'a> {
         let fail = |error: io::Error| self.fail("cannot copy a native object", &error);
         fs::create_dir_all(&directory).map_err(fail)?;
         let mut resolved = Vec::new();
-        for (index, native) in self.natives.iter().enumerate() {
-            let Some(native) = native else { continue };
+        for &index in resolution.concerned() {
+            let Some(native) = &self.natives[index] else { continue };
             let copy = native_link::object_name(&directory, index + 1);
             let module = Path::new(&inputs.modules[index].path);
-            if resolution.copy(module, native, &copy).map_err(fail)? {
+            if resolution.copy(Some(module), native, &copy).map_err(fail)? {
                 resolved.push((copy, index));
             }
         }
         let copy = directory.join("regular.o");
         let regular = match regular {
-            Some(object) if resolution.copy_regular(&object, &copy).map_err(fail)? => Some(copy),
+            Some(object) if resolution.copy(None, &object, &copy).map_err(fail)? => Some(copy),
             regular => regular,
         };
         for (copy, index) in &resolved {

@@ -68,16 +68,11 @@ impl SymbolTable {
     pub fn open(path: &Path) -> io::Result<SymbolTable> {
         let file = File::open(path)?;
         let mut read = SymbolTable::default();
-        if let Some(blocks) = blocks(&file)? {
+        if let Some(blocks) = last_blocks(&file)? {
             // What was read before it broke off is good.
             let _ = bitstream::walk(&blocks, &mut read);
         }
         Ok(read)
-    }
-
-    /// Whether a symbol has another visibility than the default.
-    pub fn is_visible_to_all(&self) -> bool {
-        self.words().all(|symbol| flags::visibility(symbol) == Visibility::Default)
     }
 
     /// Its symbols.
@@ -154,43 +149,43 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
 
-/// A bitstream of the file's blocks at the top level, less modules and what else is not looked at.
-/// `None`: it is no bitcode.
-fn blocks(file: &File) -> io::Result<Option<Vec<u8>>> {
+/// A bitstream of the file's last blocks, from its symbol table or its names on: they stand behind all
+/// modules. `None`: it is no bitcode, or has none.
+fn last_blocks(file: &File) -> io::Result<Option<Vec<u8>>> {
+    // More than the block in front of a module takes, which says who wrote it.
+    let mut head = [0; 128];
+    let got = file.read_at(&mut head, 0)?;
+    let head = &head[..got];
     let size = file.metadata()?.len();
-    let mut head = [0; 20];
-    if size < head.len() as u64 {
-        return Ok(None);
-    }
-    file.read_exact_at(&mut head, 0)?;
-    let end = wrapper::end(&head);
-    let start = if end.is_some() { word(&head, 8).map(u64::from) } else { Some(0) };
-    let Some(start) = start else { return Ok(None) };
-    let end = end.unwrap_or(size).min(size);
-    let mut stream = b"BC\xC0\xDE".to_vec();
-    let mut at = start + 4;
+    let (start, end) = match wrapper::end(head) {
+        Some(end) => (word(head, 8).map_or(u64::MAX, u64::from), end.min(size)),
+        None => (0, size),
+    };
+    let mut at = start.saturating_add(4);
     // A block begins with two words: its kind, and how many words follow.
-    while at + 8 <= end {
+    while at.saturating_add(8) <= end {
+        let known = usize::try_from(at).ok().and_then(|at| head.get(at..at + 8));
         let mut words = [0; 8];
-        file.read_exact_at(&mut words, at)?;
+        match known {
+            Some(known) => words.copy_from_slice(known),
+            None => file.read_exact_at(&mut words, at)?,
+        }
         let (Some(kind), Some(length)) = (word(&words, 0), word(&words, 4)) else { break };
         // The abbreviation ENTER_SUBBLOCK in two bits, and the block's number in one chunk of eight.
         if kind & 3 != 1 || kind & 0x200 != 0 {
             break;
         }
-        let next = at + 8 + u64::from(length) * 4;
-        if next > end {
-            break;
-        }
         if [block::SYMTAB, block::STRTAB].contains(&u64::from(kind >> 2 & 0x7f)) {
+            let mut stream = b"BC\xC0\xDE".to_vec();
             let from = stream.len();
-            let Ok(bytes) = usize::try_from(next - at) else { break };
+            let Ok(bytes) = usize::try_from(end - at) else { break };
             stream.resize(from + bytes, 0);
             file.read_exact_at(&mut stream[from..], at)?;
+            return Ok(Some(stream));
         }
-        at = next;
+        at = at.saturating_add(8 + u64::from(length) * 4);
     }
-    Ok(Some(stream))
+    Ok(None)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! are copied, and the symbols made what they are to lld in-process.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::{fs, io};
 
@@ -19,38 +20,44 @@ pub struct Resolution {
     restricted: HashMap<Vec<u8>, Visibility>,
     /// Symbols that `--wrap` redirects to what no input defines.
     wrapped: HashSet<Vec<u8>>,
+    /// The modules that define one of them.
+    concerned: Vec<usize>,
+}
+
+/// A definition of a module, kept until all modules are known.
+struct Definition {
+    name: u64,
+    visibility: Visibility,
+    weak: bool,
 }
 
 impl Resolution {
-    /// What the modules of a link, at these paths, say of symbols that others may define. `wrapped`
-    /// are the symbols of `--wrap`, `natives` the link's other inputs.
+    /// What the modules of a link, each by its number and its path, say of symbols that others may
+    /// define. `wrapped` are the symbols of `--wrap`, `natives` the link's other inputs.
     ///
     /// # Errors
     /// The operating system's, for an input that cannot be read.
     pub fn of<'a>(
-        modules: impl Iterator<Item = &'a Path>,
+        modules: impl Iterator<Item = (usize, &'a Path)>,
         natives: impl Iterator<Item = &'a Path>,
         mut wrapped: HashSet<Vec<u8>>,
     ) -> io::Result<Resolution> {
         let mut restricted: HashMap<Vec<u8>, Visibility> = HashMap::new();
-        for path in modules {
+        let mut defined: Vec<(usize, Vec<Definition>)> = Vec::new();
+        for (number, path) in modules {
             let table = SymbolTable::open(path)?;
-            if !wrapped.is_empty() {
-                for symbol in table.symbols().filter(|symbol| !symbol.undefined) {
+            let mut definitions = Vec::new();
+            for symbol in table.symbols().filter(|symbol| symbol.global) {
+                if symbol.visibility > Visibility::Default && (symbol.undefined || symbol.weak) {
+                    restrict(&mut restricted, &symbol);
+                }
+                if !symbol.undefined {
                     symbol.name.strip_prefix(b"__wrap_").map(|name| wrapped.remove(name));
+                    let Symbol { name, visibility, weak, .. } = symbol;
+                    definitions.push(Definition { name: hash(name), visibility, weak });
                 }
             }
-            if table.is_visible_to_all() {
-                continue;
-            }
-            for symbol in table.symbols().filter(is_for_others) {
-                match restricted.get_mut(symbol.name) {
-                    Some(known) => *known = symbol.visibility.max(*known),
-                    None => {
-                        restricted.insert(symbol.name.to_owned(), symbol.visibility);
-                    }
-                }
-            }
+            defined.push((number, definitions));
         }
         // A name in another input is the wrapper's definition, or a reference that is missed.
         for path in natives {
@@ -63,7 +70,21 @@ impl Resolution {
                 !input.windows(wrapper.len()).any(|window| window == wrapper)
             });
         }
-        Ok(Resolution { restricted, wrapped })
+        let visibilities: HashMap<u64, Visibility> =
+            restricted.iter().map(|(name, visibility)| (hash(name), *visibility)).collect();
+        let strong: HashSet<u64> = wrapped.iter().map(|name| hash(name)).collect();
+        let concerned = |definition: &Definition| {
+            !definition.weak && strong.contains(&definition.name)
+                || visibilities
+                    .get(&definition.name)
+                    .is_some_and(|other| *other > definition.visibility)
+        };
+        let concerned = defined
+            .iter()
+            .filter(|(_, definitions)| definitions.iter().any(concerned))
+            .map(|(number, _)| *number)
+            .collect();
+        Ok(Resolution { restricted, wrapped, concerned })
     }
 
     /// Whether every symbol is what its definition says.
@@ -71,39 +92,31 @@ impl Resolution {
         self.restricted.is_empty() && self.wrapped.is_empty()
     }
 
+    /// The modules whose native objects may have symbols that are to be others.
+    pub fn concerned(&self) -> &[usize] {
+        &self.concerned
+    }
+
     /// Writes the native object `from` of the module at `module` to `to`, with symbols that are what
     /// they are by all modules. Returns false, and writes nothing, where they are that already.
+    /// `None`: it is that of the partition for regular LTO.
     ///
     /// # Errors
     /// The operating system's, and `InvalidData` for what is no object.
-    pub fn copy(&self, module: &Path, from: &Path, to: &Path) -> io::Result<bool> {
-        let table = SymbolTable::open(module)?;
-        let defined = || table.symbols().filter(|symbol| !symbol.undefined);
-        let is_restricted = |symbol: Symbol<'_>| {
-            self.visibility(symbol.name).is_some_and(|other| other > symbol.visibility)
+    pub fn copy(&self, module: Option<&Path>, from: &Path, to: &Path) -> io::Result<bool> {
+        let table = match module {
+            Some(module) if !self.wrapped.is_empty() => SymbolTable::open(module)?,
+            _ => SymbolTable::default(),
         };
-        let strong: HashSet<&[u8]> = defined()
-            .filter(|symbol| !symbol.weak && self.wrapped.contains(symbol.name))
+        let strong: HashSet<&[u8]> = table
+            .symbols()
+            .filter(|symbol| !symbol.undefined && !symbol.weak)
             .map(|symbol| symbol.name)
+            .filter(|&name| self.wrapped.contains(name))
             .collect();
-        if strong.is_empty() && !defined().any(is_restricted) {
-            return Ok(false);
-        }
-        self.copy_with(&strong, from, to)
-    }
-
-    /// The same for the object of the partition for regular LTO.
-    ///
-    /// # Errors
-    /// Those of [`Resolution::copy`].
-    pub fn copy_regular(&self, from: &Path, to: &Path) -> io::Result<bool> {
-        self.copy_with(&HashSet::new(), from, to)
-    }
-
-    fn copy_with(&self, strong: &HashSet<&[u8]>, from: &Path, to: &Path) -> io::Result<bool> {
         let mut object = fs::read(from)?;
         let wanted = |name: &[u8]| elf::Wanted {
-            visibility: self.visibility(name).unwrap_or(Visibility::Default),
+            visibility: self.restricted.get(name).copied().unwrap_or(Visibility::Default),
             strong: strong.contains(name),
         };
         let changed = elf::change_globals(&mut object, wanted).map_err(|what| {
@@ -115,15 +128,21 @@ impl Resolution {
         }
         Ok(changed)
     }
+}
 
-    /// How visible a symbol is at most; `None`: nobody says less than its definition.
-    fn visibility(&self, name: &[u8]) -> Option<Visibility> {
-        self.restricted.get(name).copied()
+/// A symbol's visibility counts for another module's definition, but where a module has the only
+/// definition there can be: that says it itself.
+fn restrict(restricted: &mut HashMap<Vec<u8>, Visibility>, symbol: &Symbol<'_>) {
+    match restricted.get_mut(symbol.name) {
+        Some(known) => *known = symbol.visibility.max(*known),
+        None => {
+            restricted.insert(symbol.name.to_owned(), symbol.visibility);
+        }
     }
 }
 
-/// Whether a symbol's visibility counts for another module's definition: where a module has the only
-/// definition there can be, that says it itself.
-fn is_for_others(symbol: &Symbol<'_>) -> bool {
-    symbol.global && symbol.visibility > Visibility::Default && (symbol.undefined || symbol.weak)
+fn hash(name: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
 }
