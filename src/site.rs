@@ -24,17 +24,20 @@ pub enum Event {
     Lld,
     /// A ThinLTO compile.
     Compile,
+    /// A ninja that takes no part in the jobserver.
+    OlderNinja,
 }
 
 impl Event {
     /// All of them.
-    pub const ALL: [Event; 3] = [Event::Clang, Event::Lld, Event::Compile];
+    pub const ALL: [Event; 4] = [Event::Clang, Event::Lld, Event::Compile, Event::OlderNinja];
 
     fn name(self) -> &'static str {
         match self {
             Event::Clang => "clang",
             Event::Lld => "ld.lld",
             Event::Compile => "compile",
+            Event::OlderNinja => "older ninja",
         }
     }
 }

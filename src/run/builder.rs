@@ -10,9 +10,8 @@ use std::process::{Command, Stdio};
 use super::llvm;
 use crate::Failure;
 use crate::dispatch::Tool;
-use crate::failure;
 use crate::jobserver::{self, Descriptors, Identity, Pool, Source};
-use crate::site::Site;
+use crate::site::{Event, Site};
 use crate::sys::{fd, sigpipe};
 use crate::tool::{self, Builder};
 
@@ -29,14 +28,9 @@ pub fn become_it(builder: Builder, call: &Tool) -> Failure {
     let mut descriptors = None;
     if let Some(site) = Site::current() {
         descriptors = share_jobs(builder, &site, &mut command);
-        if builder == Builder::Ninja
-            && builds(&call.args)
-            && let Some(version) = goes_its_own_way(&program)
-        {
-            failure::warn(format_args!(
-                "ninja {version} takes no part in a jobserver (1.13 and newer do): its jobs come on \
-                 top of those of the run"
-            ));
+        if builder == Builder::Ninja && builds(&call.args) && goes_its_own_way(&program) {
+            // Its own words may be read: CMake's tests of compilers are ninja's.
+            site.tell(Event::OlderNinja);
         }
         if builder == Builder::Make {
             command.args(llvm::variables(&call.args));
@@ -56,13 +50,18 @@ fn builds(args: &[OsString]) -> bool {
     !args.iter().any(other)
 }
 
-/// The version of a ninja that has no client for jobservers. Kitware's had one before, and says so.
-fn goes_its_own_way(program: &Path) -> Option<String> {
-    let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
-    let version = String::from_utf8(output.stdout).ok()?.trim().to_owned();
-    let mut numbers = version.split('.').map(str::parse::<u32>);
-    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else { return None };
-    ((major, minor) < (1, 13) && !version.contains("jobserver")).then_some(version)
+/// Whether a ninja has no client for jobservers: those before 1.13, but for Kitware's, which say so.
+fn goes_its_own_way(program: &Path) -> bool {
+    let output = Command::new(program).arg("--version").stdin(Stdio::null()).output();
+    let version = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let version = version.unwrap_or_default();
+    let mut numbers = version.trim().split('.').map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => {
+            (major, minor) < (1, 13) && !version.contains("jobserver")
+        }
+        _ => false,
+    }
 }
 
 /// Names the run's jobserver as the builder understands it. One of another make's is left alone.

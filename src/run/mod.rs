@@ -185,6 +185,7 @@ fn tell(
         clang_called: site.heard(Event::Clang),
         lld_called: site.heard(Event::Lld),
         compiled: site.heard(Event::Compile),
+        older_ninja: site.heard(Event::OlderNinja),
         failed,
         front_ends: warm.front_ends(),
         cold: warm.missing().map(str::to_owned),

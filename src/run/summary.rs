@@ -30,6 +30,8 @@ pub(super) struct Circumstances<'a> {
     pub lld_called: bool,
     /// There was a ThinLTO compile.
     pub compiled: bool,
+    /// A ninja was called that takes no part in the jobserver.
+    pub older_ninja: bool,
     /// The command did not end well.
     pub failed: bool,
     /// This run's front ends.
@@ -231,6 +233,13 @@ pub(super) fn tell(reports: &[u8], circumstances: &Circumstances<'_>) -> String 
              names",
             counted(sums.nowhere, "link")
         ));
+    }
+    if circumstances.older_ninja {
+        lines.push(
+            "a ninja older than 1.13 was called: it takes no part in the jobserver, and its jobs \
+             came on top of the run's"
+                .to_owned(),
+        );
     }
     if circumstances.missing > 0 {
         lines.push(format!(
