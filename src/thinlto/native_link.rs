@@ -88,14 +88,20 @@ pub fn args(
         // modules' symbols. Not all of them outlive the back ends.
         args.push("--undefined-version".into());
     }
-    args.extend(extracted.symbols.iter().map(|symbol| asking_for(symbol)));
+    let gc_sections = has_option(inputs, |row| row.name == "gc-sections");
+    args.extend(extracted.symbols.iter().map(|symbol| asking_for(symbol, gc_sections)));
     args.extend(threads.map(|threads| OsString::from(format!("--threads={threads}"))));
     args
 }
 
-/// The option that extracts a symbol's member. `--undefined` would do so, too, but makes the symbol
-/// one that `--gc-sections` keeps.
-fn asking_for(symbol: &OsStr) -> OsString {
+/// The option that extracts a symbol's member. `--undefined` makes it one that `--gc-sections` keeps;
+/// for a glob, lld walks all symbols.
+fn asking_for(symbol: &OsStr, gc_sections: bool) -> OsString {
+    if !gc_sections {
+        let mut option = OsString::from("--undefined=");
+        option.push(symbol);
+        return option;
+    }
     let mut option = b"--undefined-glob=".to_vec();
     for &byte in symbol.as_bytes() {
         if b"*?[]\\".contains(&byte) {
