@@ -26,7 +26,7 @@ pub struct Files {
     is_new: bool,
 }
 
-const HEADER: &str = "thinshim files 2";
+const HEADER: &str = "thinshim files 3";
 /// So many new bytes keep one thread busy for longer than it takes to have two.
 const MUCH: u64 = 4 << 20;
 

@@ -21,7 +21,7 @@ use super::digest::{self, Digest, Parts};
 use super::signature::{Signature, Signed};
 use crate::invocation::{clang, response};
 
-const HEADER: &str = "thinshim tool 2";
+const HEADER: &str = "thinshim tool 3";
 
 /// Why a compiler is not known.
 pub type Unknown = &'static str;
@@ -96,6 +96,7 @@ fn with_loader(
     }
     for file in configurations.iter().filter(|_| is_configured) {
         let words = words(file).map_err(|_| UNREADABLE)?;
+        let words = words.ok_or("the compiler's configuration cannot be understood")?;
         if !includes(file, &words).iter().all(|file| configurations.contains(file)) {
             return Err("the compiler's configuration includes files from elsewhere");
         }
@@ -223,12 +224,13 @@ fn includes(file: &Path, words: &[OsString]) -> Vec<PathBuf> {
     words.iter().filter_map(named).collect()
 }
 
-/// The words of a configuration file.
-fn words(file: &Path) -> io::Result<Vec<OsString>> {
+/// The words of a configuration file. `None`: a quote is open.
+fn words(file: &Path) -> io::Result<Option<Vec<OsString>>> {
     let text = fs::read(file)?;
     let lines = text.split(|&byte| byte == b'\n');
     let lines = lines.filter(|line| !line.trim_ascii_start().starts_with(b"#"));
-    Ok(lines.filter_map(response::tokenize).flatten().collect())
+    let words: Option<Vec<Vec<OsString>>> = lines.map(response::tokenize).collect();
+    Ok(words.map(|lines| lines.concat()))
 }
 
 fn said(command: &mut Command) -> io::Result<Vec<u8>> {
@@ -256,7 +258,7 @@ mod tests {
         let file = space.path().join("clang.cfg");
         fs::write(&file, "# @not.cfg\n-O2 @more.cfg\n@/etc/other -DX='@y'\n").expect("a file");
         let expected = [space.path().join("more.cfg"), PathBuf::from("/etc/other")];
-        assert_eq!(includes(&file, &words(&file).expect("a file")), expected);
+        assert_eq!(includes(&file, &words(&file).expect("a file").expect("words")), expected);
     }
 
     /// Any program whose `--version` succeeds will do.

@@ -243,7 +243,8 @@ impl Keys {
             if text.ends_with(b"=native") {
                 parts.add(native()?.bytes());
             }
-            if PRINT.iter().any(|start| text.starts_with(start)) {
+            let option = text.strip_prefix(b"-mllvm=").unwrap_or(text);
+            if PRINT.iter().any(|start| option.starts_with(start)) {
                 return Err("an option makes clang print");
             }
             for path in files_of(word) {
