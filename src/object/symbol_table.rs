@@ -26,6 +26,9 @@ const FLAGS_AT: usize = 20;
 /// Where the header has the first symbol's place, and their number.
 const SYMBOLS_AT: usize = 28;
 
+/// Longer names are left out: many may claim the same bytes.
+const NAME_MAX: usize = 1 << 16;
+
 /// Who may see a symbol, the strictest last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Visibility {
@@ -81,7 +84,7 @@ impl SymbolTable {
             let start = word(symbol, 0)? as usize;
             let end = start.checked_add(word(symbol, 4)? as usize)?;
             Some(Symbol {
-                name: self.names.get(start..end)?,
+                name: self.names.get(start..end).filter(|name| name.len() <= NAME_MAX)?,
                 visibility: flags::visibility(symbol),
                 undefined: flags::has(symbol, flags::UNDEFINED),
                 weak: flags::has(symbol, flags::WEAK) || flags::has(symbol, flags::COMMON),
@@ -179,6 +182,8 @@ fn last_blocks(file: &File) -> io::Result<Option<Vec<u8>>> {
             let mut stream = b"BC\xC0\xDE".to_vec();
             let from = stream.len();
             let Ok(bytes) = usize::try_from(end - at) else { break };
+            // A sparse file may claim any size.
+            stream.try_reserve_exact(bytes)?;
             stream.resize(from + bytes, 0);
             file.read_exact_at(&mut stream[from..], at)?;
             return Ok(Some(stream));

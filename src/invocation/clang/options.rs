@@ -4,6 +4,7 @@
 //! Both ways go through the same table. What passes can change code generation and nothing else:
 //! it names no program, plugin, configuration or output.
 
+use std::cell::LazyCell;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::os::unix::ffi::OsStrExt;
@@ -35,6 +36,7 @@ impl Refused {
 pub fn back_end_options(args: &[OsString]) -> Result<Vec<OsString>, Refused> {
     let mut options = Vec::new();
     let mut cc1_pending = Cc1Pending::None;
+    let cs_instrumented = LazyCell::new(|| has_cs_instrumentation(args));
     for item in items(args) {
         let Some(row) = item.row else { continue };
         // Whatever came next would be taken for the value.
@@ -43,7 +45,7 @@ pub fn back_end_options(args: &[OsString]) -> Result<Vec<OsString>, Refused> {
         }
         let keep = match row.fate {
             Fate::CodeGen => true,
-            Fate::CsProfile => has_cs_instrumentation(args),
+            Fate::CsProfile => *cs_instrumented,
             Fate::Llvm => keep_llvm(item.value)?,
             Fate::Cc1 => keep_cc1(&mut cc1_pending, &item)?,
             Fate::Assembler => keep_assembler(&item)?,

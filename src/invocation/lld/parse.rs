@@ -350,7 +350,10 @@ impl Parser {
 fn prints_and_ends(option: &OsStr) -> bool {
     let name = option.as_bytes();
     let name = name.strip_prefix(b"--").or(name.strip_prefix(b"-")).unwrap_or(name);
-    matches!(name, b"help" | b"help-hidden" | b"help-list" | b"help-list-hidden" | b"version")
+    matches!(
+        name,
+        b"h" | b"help" | b"help-hidden" | b"help-list" | b"help-list-hidden" | b"version"
+    )
 }
 
 /// Whether lld takes it for a positive number (`llvm::to_integer` with a radix by the prefix).
