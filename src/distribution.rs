@@ -6,7 +6,7 @@ use crate::cache::settings::Mode;
 use crate::cache::{Cache, CachedLink, Outcome, Start, link};
 use crate::decision::Prepared;
 use crate::failure;
-use crate::invocation::lld::{Element, Side};
+use crate::invocation::lld::Side;
 use crate::invocation::response;
 use crate::jobserver::Pool;
 use crate::linker;
@@ -20,7 +20,7 @@ use crate::sys::signals::Signals;
 use crate::sys::{commit, step};
 use crate::thinlto::back_end::BackEnd;
 use crate::thinlto::extracted::Extracted;
-use crate::thinlto::inputs::{Extract, Inputs, Piece, Searching};
+use crate::thinlto::inputs::{Extract, Inputs, Searching};
 use crate::thinlto::namesake::{Made, Source};
 use crate::thinlto::native_link::Scripts;
 use crate::thinlto::resolution::Resolution;
@@ -69,8 +69,9 @@ pub struct Distribution<'a> {
     /// What the thin link took out of archives for them.
     extracted: Extracted,
     patchable_sections: usize,
-    /// Copies of native objects with other symbols, and their modules.
-    resolved: Vec<(PathBuf, usize)>,
+    /// Where a copy of each native object with other symbols stands, if one is needed, and what the
+    /// user calls that object.
+    resolved: Vec<(PathBuf, OsString)>,
     /// What the thin link said: the native link says most of it again.
     thin_said: Vec<u8>,
     /// All that was passed on of what tools said.
@@ -328,7 +329,7 @@ impl<'a> Distribution<'a> {
         if let Some(file) = heard {
             let text = step::captured(file).map_err(fail)?;
             said_on_stdout = !text.is_empty();
-            let text = names::of_modules(&text, &self.modules());
+            let text = self.with_module_names(&text);
             // Nobody may be there to read it, which is no reason to end otherwise.
             let _ = std::io::stdout().write_all(&self.with_archive_names(&text, false));
         }
@@ -340,11 +341,14 @@ impl<'a> Distribution<'a> {
 
     /// The native objects and the modules that they are of.
     fn modules(&self) -> Vec<(PathBuf, &OsStr)> {
-        let jobs = self.jobs.iter().map(|job| (job.output.clone(), job.module.as_os_str()));
-        let resolved = self.resolved.iter().map(|(copy, index)| {
-            (copy.clone(), self.prepared.inputs.modules[*index].path.as_os_str())
-        });
-        jobs.chain(resolved).collect()
+        self.jobs.iter().map(|job| (job.output.clone(), job.module.as_os_str())).collect()
+    }
+
+    /// Puts the user's names in the places of native objects' own.
+    fn with_module_names(&self, text: &[u8]) -> Vec<u8> {
+        let resolved: Vec<(PathBuf, &OsStr)> =
+            self.resolved.iter().map(|(copy, name)| (copy.clone(), name.as_os_str())).collect();
+        names::of_modules(&names::of_modules(text, &self.modules()), &resolved)
     }
 
     /// The names of the modules in the order of their native objects, for who keeps the directory.
@@ -457,7 +461,7 @@ impl<'a> Distribution<'a> {
         let ended = self.run_linker(&args)?;
         self.pool.set_demand(0);
         self.report.native_link_s = since.elapsed().as_secs_f64();
-        let said = names::of_modules(&ended.said, &self.modules());
+        let said = self.with_module_names(&ended.said);
         let said = self.with_archive_names(&said, false);
         let unsaid = unsaid(&self.with_archive_names(&self.thin_said, false), &said);
         for said in [unsaid, said] {
@@ -477,42 +481,42 @@ impl<'a> Distribution<'a> {
     /// than by themselves. Returns the object in the place of `regular`.
     fn resolve_natives(&mut self, regular: Option<PathBuf>) -> Result<Option<PathBuf>, Failure> {
         let inputs = &self.prepared.inputs;
-        let fail = |error: io::Error| self.fail("cannot read a module's symbols", &error);
         let linked = |index: usize| {
             self.natives[index].is_some() || !inputs.modules[index].thin && !inputs.is_lazy(index)
         };
         let modules = (0..inputs.modules.len()).filter(|&index| linked(index));
         let modules = modules.map(|index| (index, Path::new(&inputs.modules[index].path)));
-        let wrapped = self.prepared.link.wrapped().map(|name| name.as_bytes().to_owned());
-        let wrapped = wrapped.collect();
-        let natives = inputs.pieces.iter().filter_map(|piece| match piece {
-            Piece::Native { path, .. } => Some(Path::new(path)),
-            Piece::Word(Element::Input { path, .. }) => Some(Path::new(*path)),
-            _ => None,
-        });
-        let resolution = Resolution::of(modules, natives, wrapped).map_err(fail)?;
+        let resolution = Resolution::of(modules, self.prepared.link.wrapped())
+            .map_err(|error| self.fail("cannot read a module's symbols", &error))?;
         if resolution.is_empty() {
             return Ok(regular);
         }
         let directory = self.work.path().join("resolved");
         let fail = |error: io::Error| self.fail("cannot copy a native object", &error);
         fs::create_dir_all(&directory).map_err(fail)?;
+        let mut copies = Vec::new();
         let mut resolved = Vec::new();
-        for &index in resolution.concerned() {
-            let Some(native) = &self.natives[index] else { continue };
-            let copy = native_link::object_name(&directory, index + 1);
-            let module = Path::new(&inputs.modules[index].path);
-            if resolution.copy(Some(module), native, &copy).map_err(fail)? {
-                resolved.push((copy, index));
+        for (index, native) in self.natives.iter().enumerate() {
+            let Some(native) = native else { continue };
+            let copy = native_link::object_name(&directory, resolved.len() + 1);
+            let module = &inputs.modules[index].path;
+            // Steps that run one by one have native objects that the user knows.
+            let known = if self.jobs.is_empty() { native.as_os_str() } else { module };
+            if resolution.concerns(index) && resolution.copy(native, &copy).map_err(fail)? {
+                copies.push((copy.clone(), index));
             }
+            resolved.push((copy, known.to_owned()));
         }
         let copy = directory.join("regular.o");
         let regular = match regular {
-            Some(object) if resolution.copy(None, &object, &copy).map_err(fail)? => Some(copy),
+            Some(object) if resolution.copy(&object, &copy).map_err(fail)? => Some(copy),
             regular => regular,
         };
-        for (copy, index) in &resolved {
-            self.natives[*index] = Some(copy.clone());
+        if copies.is_empty() {
+            resolved.clear();
+        }
+        for (copy, index) in copies {
+            self.natives[index] = Some(copy);
         }
         self.resolved = resolved;
         Ok(regular)
@@ -552,7 +556,6 @@ impl<'a> Distribution<'a> {
 
     /// A map or a dependency file speaks of inputs: of the user's, not of ours.
     fn name_modules_in_side_files(&self) -> Result<(), Failure> {
-        let names = self.modules();
         for file in self.prepared.link.side_files() {
             let path = Path::new(&file);
             if !path.metadata().is_ok_and(|meta| meta.is_file()) {
@@ -560,7 +563,7 @@ impl<'a> Distribution<'a> {
             }
             let renamed =
                 fs::read(path).and_then(|text| {
-                    let named = names::of_modules(&text, &names);
+                    let named = self.with_module_names(&text);
                     // Make knows archives, not what is in them.
                     let dependencies =
                         self.prepared.link.side_outputs.iter().any(|side| {

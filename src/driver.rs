@@ -82,8 +82,7 @@ fn small(
     }
     let own = |error| own(&format!("link of {}", link.output.display()), &error);
     let heard = step::capture_file().map_err(own)?;
-    let stdout = heard.try_clone().map_err(own)?;
-    let ended = linker::run_single(call, linker, &link.output, &stdout)?;
+    let ended = linker::run_single(call, linker, &link.output, &heard)?;
     let heard = step::captured(heard).map_err(own)?;
     // Nobody may be there to read it, which is no reason to end otherwise.
     let _ = io::stdout().write_all(&heard);

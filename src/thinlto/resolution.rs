@@ -2,122 +2,97 @@
 //!
 //! lld merges what each input says of a symbol: one that is hidden anywhere is hidden. What a module
 //! declares may be in no native object any more: there, an importer's declaration is the definition's
-//! own. And a back end makes a symbol weak that `--wrap` redirects, lest it be inlined; the wrapper's
-//! would then be a weak reference, which nobody needs to define. So native objects with such symbols
-//! are copied, and the symbols made what they are to lld in-process.
+//! own. And LTO makes a symbol weak that `--wrap` redirects, lest it be inlined: a reference to its
+//! wrapper would be weak, too, take nothing out of an archive, and need no definition. So native
+//! objects with such symbols are copied, and the symbols made what they are to lld in-process.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::{fs, io};
 
 use crate::object::elf;
 use crate::object::symbol_table::{Symbol, SymbolTable, Visibility};
 
-/// Symbols that are not all that a definition of theirs says, or that its native object says.
+/// Symbols that are not all that a definition of theirs says, or that its native object says. A link
+/// may have millions: they are known by the hashes of their names.
 #[derive(Debug, Default)]
 pub struct Resolution {
-    restricted: HashMap<Vec<u8>, Visibility>,
-    /// Symbols that `--wrap` redirects to what no input defines.
-    wrapped: HashSet<Vec<u8>>,
+    restricted: HashMap<u64, Visibility>,
+    /// Symbols that `--wrap` redirects, and that a module defines for good.
+    strong: HashSet<u64>,
     /// The modules that define one of them.
-    concerned: Vec<usize>,
-}
-
-/// A definition of a module, kept until all modules are known.
-struct Definition {
-    name: u64,
-    visibility: Visibility,
-    weak: bool,
+    concerned: HashSet<usize>,
 }
 
 impl Resolution {
     /// What the modules of a link, each by its number and its path, say of symbols that others may
-    /// define. `wrapped` are the symbols of `--wrap`, `natives` the link's other inputs.
+    /// define, and of those that are `wrapped`.
     ///
     /// # Errors
-    /// The operating system's, for an input that cannot be read.
+    /// The operating system's, for a module that cannot be read.
     pub fn of<'a>(
         modules: impl Iterator<Item = (usize, &'a Path)>,
-        natives: impl Iterator<Item = &'a Path>,
-        mut wrapped: HashSet<Vec<u8>>,
+        wrapped: impl Iterator<Item = &'a OsStr>,
     ) -> io::Result<Resolution> {
-        let mut restricted: HashMap<Vec<u8>, Visibility> = HashMap::new();
-        let mut defined: Vec<(usize, Vec<Definition>)> = Vec::new();
+        let wrapped: HashSet<u64> = wrapped.map(|name| hash(name.as_bytes())).collect();
+        let mut found = Resolution::default();
+        let mut defined: Vec<(usize, u64, Visibility)> = Vec::new();
         for (number, path) in modules {
-            let table = SymbolTable::open(path)?;
-            let mut definitions = Vec::new();
+            let table = SymbolTable::open(path).map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+            })?;
             for symbol in table.symbols().filter(|symbol| symbol.global) {
-                if symbol.visibility > Visibility::Default && (symbol.undefined || symbol.weak) {
-                    restrict(&mut restricted, &symbol);
+                let name = hash(symbol.name);
+                if is_for_others(&symbol) {
+                    let known = found.restricted.entry(name).or_insert(symbol.visibility);
+                    *known = symbol.visibility.max(*known);
                 }
-                if !symbol.undefined {
-                    symbol.name.strip_prefix(b"__wrap_").map(|name| wrapped.remove(name));
-                    let Symbol { name, visibility, weak, .. } = symbol;
-                    definitions.push(Definition { name: hash(name), visibility, weak });
+                if symbol.undefined {
+                    continue;
+                }
+                if symbol.visibility < Visibility::Hidden {
+                    defined.push((number, name, symbol.visibility));
+                }
+                if !symbol.weak && wrapped.contains(&name) {
+                    found.strong.insert(name);
+                    found.concerned.insert(number);
                 }
             }
-            defined.push((number, definitions));
         }
-        // A name in another input is the wrapper's definition, or a reference that is missed.
-        for path in natives {
-            if wrapped.is_empty() {
-                break;
+        for (number, name, visibility) in defined {
+            if found.restricted.get(&name).is_some_and(|other| *other > visibility) {
+                found.concerned.insert(number);
             }
-            let input = fs::read(path)?;
-            wrapped.retain(|name| {
-                let wrapper = [b"__wrap_", name.as_slice(), b"\0"].concat();
-                !input.windows(wrapper.len()).any(|window| window == wrapper)
-            });
         }
-        let visibilities: HashMap<u64, Visibility> =
-            restricted.iter().map(|(name, visibility)| (hash(name), *visibility)).collect();
-        let strong: HashSet<u64> = wrapped.iter().map(|name| hash(name)).collect();
-        let concerned = |definition: &Definition| {
-            !definition.weak && strong.contains(&definition.name)
-                || visibilities
-                    .get(&definition.name)
-                    .is_some_and(|other| *other > definition.visibility)
-        };
-        let concerned = defined
-            .iter()
-            .filter(|(_, definitions)| definitions.iter().any(concerned))
-            .map(|(number, _)| *number)
-            .collect();
-        Ok(Resolution { restricted, wrapped, concerned })
+        Ok(found)
     }
 
     /// Whether every symbol is what its definition says.
     pub fn is_empty(&self) -> bool {
-        self.restricted.is_empty() && self.wrapped.is_empty()
+        self.concerned.is_empty()
     }
 
-    /// The modules whose native objects may have symbols that are to be others.
-    pub fn concerned(&self) -> &[usize] {
-        &self.concerned
+    /// Whether the native object of a module may have symbols that are to be others.
+    pub fn concerns(&self, module: usize) -> bool {
+        self.concerned.contains(&module)
     }
 
-    /// Writes the native object `from` of the module at `module` to `to`, with symbols that are what
-    /// they are by all modules. Returns false, and writes nothing, where they are that already.
-    /// `None`: it is that of the partition for regular LTO.
+    /// Writes the native object `from` to `to`, with symbols that are what they are by all modules.
+    /// Returns false, and writes nothing, where they are that already.
     ///
     /// # Errors
     /// The operating system's, and `InvalidData` for what is no object.
-    pub fn copy(&self, module: Option<&Path>, from: &Path, to: &Path) -> io::Result<bool> {
-        let table = match module {
-            Some(module) if !self.wrapped.is_empty() => SymbolTable::open(module)?,
-            _ => SymbolTable::default(),
-        };
-        let strong: HashSet<&[u8]> = table
-            .symbols()
-            .filter(|symbol| !symbol.undefined && !symbol.weak)
-            .map(|symbol| symbol.name)
-            .filter(|&name| self.wrapped.contains(name))
-            .collect();
+    pub fn copy(&self, from: &Path, to: &Path) -> io::Result<bool> {
         let mut object = fs::read(from)?;
-        let wanted = |name: &[u8]| elf::Wanted {
-            visibility: self.restricted.get(name).copied().unwrap_or(Visibility::Default),
-            strong: strong.contains(name),
+        let wanted = |name: &[u8]| {
+            let name = hash(name);
+            elf::Wanted {
+                visibility: self.restricted.get(&name).copied().unwrap_or(Visibility::Default),
+                strong: self.strong.contains(&name),
+            }
         };
         let changed = elf::change_globals(&mut object, wanted).map_err(|what| {
             let what = format!("{}: {what}", from.display());
@@ -130,15 +105,10 @@ impl Resolution {
     }
 }
 
-/// A symbol's visibility counts for another module's definition, but where a module has the only
-/// definition there can be: that says it itself.
-fn restrict(restricted: &mut HashMap<Vec<u8>, Visibility>, symbol: &Symbol<'_>) {
-    match restricted.get_mut(symbol.name) {
-        Some(known) => *known = symbol.visibility.max(*known),
-        None => {
-            restricted.insert(symbol.name.to_owned(), symbol.visibility);
-        }
-    }
+/// Whether a symbol's visibility counts for another module's definition: where a module has the only
+/// definition there can be, that says it itself.
+fn is_for_others(symbol: &Symbol<'_>) -> bool {
+    symbol.visibility > Visibility::Default && (symbol.undefined || symbol.weak)
 }
 
 fn hash(name: &[u8]) -> u64 {

@@ -1,6 +1,6 @@
 //! Who may see a symbol, where modules say different things of it: as in-process.
 
-use crate::oracle::symbols;
+use crate::oracle::{program, symbols};
 use crate::space::{TestSpace, llvms};
 
 /// It has other words for the symbols of [`DEFINES`].
@@ -110,33 +110,86 @@ fn regular_lto_beside_thinlto() {
     }
 }
 
-/// A wrapper that is not there is missed.
+/// What `--wrap` redirects is as strong as it was: a wrapper comes out of an archive, or is missed.
 #[test]
 fn wrapped_functions() {
+    const OTHER: &str = "int other(int x) { return x; }\n";
+    const WRAP: &str =
+        "int __real_other(int); int __wrap_other(int x) { return __real_other(x) + 40; }\n";
     for llvm in llvms() {
         let space = TestSpace::with_llvm(llvm);
-        space.compile(
-            "",
-            &[
-                ("other.c", "int other(int x) { return x + 1; }\n"),
-                ("user.c", "int other(int); int user(void) { return other(2); }\n"),
-                (
-                    "wrap.c",
-                    "int __real_other(int); int __wrap_other(int x) { return __real_other(x); }\n",
-                ),
-            ],
+        let compile = |name: &str, text: &str, lto: &str, output: &str| {
+            space.write(name, text);
+            space.shim(&format!("clang -O2 -fPIE {lto} -c {name} -o {output}")).ok();
+        };
+        compile("other.c", OTHER, "-flto=thin", "other.o");
+        compile("other.c", OTHER, "-flto=full", "full.o");
+        compile(
+            "main.c",
+            "int other(int); int main(void) { return other(2); }\n",
+            "-flto=thin",
+            "main.o",
         );
-        let wrapped = "ld.lld --wrap=other -e user other.o user.o";
-        for kind in ["", "-r"] {
-            space
-                .strict(&format!("{wrapped} wrap.o {kind} -o out"))
-                .env("THINSHIM_SMALL", "0")
-                .ok();
-            assert!(!visible(&space, "out").iter().any(|symbol| symbol.starts_with("__real_")));
+        compile("wrap.c", WRAP, "-flto=thin", "wrap.o");
+        compile("wrap.c", WRAP, "", "native.o");
+        compile(
+            "weak.c",
+            "__attribute__((weak)) int other(int x) { return x + 9; }\n",
+            "",
+            "weak.o",
+        );
+        space.real("llvm-ar rc libw.a native.o").ok();
+        for (inputs, status) in [
+            ("main.o other.o wrap.o", 42),
+            ("main.o other.o native.o", 42),
+            ("main.o other.o libw.a", 42),
+            ("main.o other.o -L. -lw", 42),
+            ("main.o other.o --start-lib native.o --end-lib", 42),
+            ("main.o full.o libw.a", 42),
+            ("weak.o main.o other.o wrap.o", 42),
+            ("main.o other.o --defsym=__wrap_other=__real_other", 2),
+        ] {
+            let line = format!("ld.lld --wrap=other {}", program(inputs));
+            space.real(&format!("{line} -o reference")).ok();
+            space.strict(&format!("{line} -o out")).env("THINSHIM_SMALL", "0").ok();
+            for file in ["reference", "out"] {
+                let ran = space.real(&format!("./{file}")).end();
+                assert_eq!(ran.status.code(), Some(status), "LLVM {llvm}, {inputs}: {file}");
+            }
         }
-        let run = space.strict(&format!("{wrapped} -o out")).env("THINSHIM_SMALL", "0");
+        let missing = format!("ld.lld --wrap=other {} -o out", program("main.o other.o"));
+        let run = space.strict(&missing).env("THINSHIM_SMALL", "0");
         run.fails(1, &["undefined symbol: __wrap_other"]);
     }
+}
+
+/// Copies are called what the user knows: in maps, for Make, and in what lld says.
+#[test]
+fn copies_have_the_users_names() {
+    let space = TestSpace::new();
+    let more = "int more(void) { return 1; }\n";
+    space.compile("-fPIC", &[("declares.c", DECLARES), ("defines.c", DEFINES), ("more.c", more)]);
+    let line = "more.o declares.o defines.o";
+    let names = "-Map=map --dependency-file=dependencies";
+    space.strict(&format!("ld.lld -shared {line} {names} -o out")).env("THINSHIM_SMALL", "0").ok();
+    for file in ["map", "dependencies"] {
+        let text = space.text(file);
+        assert!(text.contains("defines.o") && !text.contains(".thinshim"), "{file}: {text}");
+    }
+    let made = space.text("dependencies");
+    assert!(made.contains("more.o") && made.contains("declares.o"), "{made}");
+    let link = format!("-- ld.lld -r {line} -Map=map -o out");
+    space.strict(&format!("thin-link --list list {link}")).ok();
+    for module in ["more", "declares", "defines"] {
+        let files =
+            format!("{module}.o --index {module}.o.thinlto.bc -o {module}.thinlto-native.o");
+        space.strict(&format!("back-end {files} -- ld.lld -r")).ok();
+    }
+    space.strict(&format!("native-link --list list {link}")).ok();
+    let map = space.text("map");
+    assert!(map.contains("defines.thinlto-native.o:(.text") && !map.contains("resolved"), "{map}");
+    let of_set = map.lines().skip_while(|line| !line.contains("defines.thinlto-native.o:(.text"));
+    assert!(of_set.take(12).any(|line| line.ends_with(" set")), "{map}");
 }
 
 /// Objects of 32 bits, and with the other order of bytes.

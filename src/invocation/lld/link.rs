@@ -201,17 +201,11 @@ impl Link {
         self.gc_sections || self.icf || self.orders_sections
     }
 
-    /// The symbols that `--wrap` redirects to what no other option speaks of (`--defsym`).
+    /// The symbols that `--wrap` redirects.
     pub fn wrapped(&self) -> impl Iterator<Item = &OsStr> {
-        let named = self.elements().filter_map(|element| match element {
+        self.elements().filter_map(|element| match element {
             Element::Option { row, value, .. } if row.name == "wrap" => Some(value),
             _ => None,
-        });
-        named.filter(|name| {
-            let wrapper = [b"__wrap_", name.as_bytes()].concat();
-            let mentions =
-                |word: &OsString| word.as_bytes().windows(wrapper.len()).any(|w| w == wrapper);
-            !self.words.iter().any(mentions)
         })
     }
 
