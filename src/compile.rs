@@ -62,8 +62,8 @@ pub fn run(call: &Tool, compile: &Compile) -> Result<ExitCode, Failure> {
     Ok(child::end_as(status))
 }
 
-/// What tells a file from the one of before: device, inode, size, and the last change, which a hard link
-/// of ccache's has anew, too.
+/// What tells a file from the one of before: device, inode, size, and the last change, which a hard
+/// link of ccache's has anew, too.
 type Version = (u64, u64, u64, i64, i64);
 
 /// `None`: there is none.

@@ -24,7 +24,7 @@
 //! | [`schedule`] | the event loop: jobs, tokens, signals |
 //! | [`linker`] | the real linker, alone, and its threads |
 //! | [`cache`] | native objects and outputs of before: keys, entries, the thread that does it |
-//! | [`thinlto`] | inputs, scripts, and the command lines of the three steps |
+//! | [`thinlto`] | inputs, scripts, symbols, and the command lines of the three steps |
 //! | [`warm`] | compilers and linkers that have loaded once and fork for each job |
 //! | [`workdir`] | a link's private directory |
 //! | [`invocation`] | grammars: clang's options, lld's options, response files |

@@ -61,8 +61,8 @@ pub fn digest(
     Ok(parts.digest())
 }
 
-/// Whether an edit of the driver's command line (`applyOneOverrideOption` in clang's `Driver.cpp`) has an
-/// option that hangs on more than its words.
+/// Whether an edit of the driver's command line (`applyOneOverrideOption` in clang's `Driver.cpp`)
+/// has an option that hangs on more than its words.
 fn edits_depend_on_more(edits: &OsStr) -> bool {
     let words = edits.as_bytes().split(|&byte| byte == b' ');
     let options: Vec<OsString> = words

@@ -35,8 +35,8 @@ const VERSION: &[u8] = b"thinshim back end 1";
 /// `.include` files that include others, at most this deep.
 const INCLUDES_MAX: usize = 16;
 
-/// LLVM's options that print to stdout begin so (`-mllvm -print-pipeline-passes`); what was printed is
-/// not in the cache.
+/// LLVM's options that print to stdout begin so (`-mllvm -print-pipeline-passes`); what was printed
+/// is not in the cache.
 const PRINT: [&[u8]; 6] = [b"-print", b"--print", b"-help", b"--help", b"-version", b"--version"];
 
 /// The names of a key's parts, in order.

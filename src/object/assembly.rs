@@ -75,7 +75,8 @@ impl Opened {
     }
 }
 
-/// Whether the text has `.incbin` or `.include` in it, or may put them together. LLVM reads directives in any case.
+/// Whether the text has `.incbin` or `.include` in it, or may put them together. LLVM reads
+/// directives in any case.
 pub fn names_files(text: &[u8]) -> bool {
     [&b".incbin"[..], b".include", ALTMACRO].iter().any(|word| find(text, word).is_some())
 }

@@ -1,5 +1,5 @@
-//! ELF headers: is this native object what a back end should have written, which sections has it, and
-//! what does it define?
+//! ELF headers: is this native object what a back end should have written, which sections has it,
+//! what does it define, and is that to be another kind of symbol?
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

@@ -257,7 +257,7 @@ pub(super) fn tell(reports: &[u8], circumstances: &Circumstances<'_>) -> String 
     })
 }
 
-/// The likely reason why no link was seen.
+/// What is told where no link came to its end.
 fn nothing(circumstances: &Circumstances<'_>) -> String {
     if circumstances.failed {
         return "no ThinLTO link came to its end: the command failed, or was interrupted"
@@ -266,6 +266,7 @@ fn nothing(circumstances: &Circumstances<'_>) -> String {
     format!("no ThinLTO link was seen: {}", why_nothing(circumstances))
 }
 
+/// The likely reason why no link was seen.
 fn why_nothing(circumstances: &Circumstances<'_>) -> String {
     let named = |word: &&OsString| names_by_path(word);
     let by_path = circumstances.command.iter().find(named);
